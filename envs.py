@@ -1,0 +1,461 @@
+"""The goal-reaching environments of the ReenGAGE paper, registered with Gymnasium when this module is imported.
+
+| id | task | section of the paper |
+|---|---|---|
+| ``ContinuousSeek-v0`` (``d=20``), ``ContinuousSeek5/10/20-v0`` | reach a point of [−5, 5]^d | Toy Example |
+| ``DriveSeek-v0`` | steer a car over many goals on a torus | Multi-ReenGAGE, Experiments |
+| ``NoisySeek-v0`` | walk in the noisy plane to clusters of goals | Multi-ReenGAGE, Experiments |
+| ``BitFlip-v0`` (``d=40``), ``BitFlip20-v0`` | flip bits until they equal the goal | appendix |
+| ``HandReach-v2`` | the Shadow hand's five fingertips (gymnasium-robotics) | Robotics Experiments |
+
+Each follows the multi-goal API: observations are dicts of ``observation``, ``achieved_goal`` and ``desired_goal``, and
+``compute_reward(achieved_goal, desired_goal, info)`` broadcasts over leading dimensions. Each exists twice, with the
+same keywords and exactly the same results for the same seeds and actions: ``gym.make(id)`` is one environment, and
+``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import DependencyNotInstalled, ResetNeeded
+from gymnasium.spaces import Box, Dict
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+try:
+    from farama_notifications import notifications
+
+    # Importing gymnasium_robotics prints a notice about Adroit environments, which nothing here uses.
+    notifications.pop("gymnasium_robotics", None)
+except ImportError:
+    pass
+try:
+    import gymnasium_robotics  # noqa: F401 (registers Fetch, HandManipulate, mazes, ...)
+    import mujoco
+    from gymnasium_robotics.envs.shadow_dexterous_hand.reach import FINGERTIP_SITE_NAMES, MujocoHandReachEnv
+except ImportError as error:
+    _ROBOTICS_ERROR = error
+    MujocoHandReachEnv = gym.Env
+else:
+    _ROBOTICS_ERROR = None
+
+N_MAX = 200  # the largest number of goals in DriveSeek and NoisySeek, and the rows of their desired goal
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What the environments share
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _GoalEnv(gym.Env):
+    """One environment, whose rules are functions of arrays with any leading dimensions.
+
+    The state of an episode is a dict of arrays. A subclass says how it starts (`_start`), what chance adds to a step
+    (`_draw`), how it moves (`_transition`), what is seen of it (`_observe`) and what reaching a goal means
+    (`_reached`). `_GoalVectorEnv` applies the same rules to states that have a leading dimension, one row for each
+    environment; only `_start` and `_draw`, which use one environment's random numbers, see a single episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (Gymnasium's form)
+    _success_lasts = True  # is_success: the goal was reached at some step so far (or: is reached at this step)
+    _longest = np.inf  # steps after which an episode ends even where the time limit is longer
+
+    def __init__(self, observation, achieved_goal, desired_goal, action_space, render_mode):
+        """The first three are the Box spaces of the observation's entries."""
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+        self.observation_space = Dict(observation=observation, achieved_goal=achieved_goal, desired_goal=desired_goal)
+        self.action_space = action_space
+        self.render_mode = render_mode
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """Reward of reaching ``achieved_goal`` where ``desired_goal`` is wanted; leading dimensions broadcast.
+
+        ``info`` is not used: it is there because the multi-goal API has it.
+        """
+        raise NotImplementedError
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._state = self._start(self.np_random) | {"success": np.False_}
+        self._elapsed = 0
+        self._path = [self._state]
+        return self._observation(self._state), {}
+
+    def step(self, action):
+        action = self._checked(action, self.action_space)
+        self._state = self._next(self._state, action, self._draw(self.np_random))
+        self._elapsed += 1
+        if self.render_mode is not None:
+            self._path.append(self._state)
+        observation = self._observation(self._state)
+        reward = self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {})
+        info = {"is_success": bool(self._state["success"])}
+        return observation, float(reward), False, self._elapsed >= self._longest, info
+
+    def _draw(self, np_random):
+        return None
+
+    def _checked(self, action, space):
+        """``action`` as an array of the space's shape and dtype; ``space`` may be the space of a batch."""
+        action = np.asarray(action, dtype=space.dtype)
+        if action.shape != space.shape:
+            raise ValueError(f"an action of shape {space.shape} is needed, got one of shape {action.shape}")
+        return action
+
+    def _next(self, state, action, noise):
+        state = state | self._transition(state, action, noise)
+        _, achieved_goal = self._observe(state)
+        reached = self._reached(achieved_goal, state["desired_goal"])
+        return state | {"success": reached | state["success"] if self._success_lasts else reached}
+
+    def _observation(self, state):
+        observation, achieved_goal = self._observe(state)
+        # astype copies, so that callers may write into what they get.
+        return {
+            "observation": observation.astype(np.float32),
+            "achieved_goal": achieved_goal.astype(np.float32),
+            "desired_goal": state["desired_goal"].astype(np.float32),
+        }
+
+
+class _VectorEnv(VectorEnv):
+    """What a batch of environments needs besides their rules: seeds, time limit, autoreset, infos.
+
+    It behaves like Gymnasium's `SyncVectorEnv` over the same single environments. A subclass resets one environment
+    (`_reset_env`), moves some of them (`_advance`) and tells the present situation of all of them (`_observations`,
+    `_rewards_and_successes`). No environment here terminates; episodes end at the time limit.
+    """
+
+    def __init__(self, env, num_envs, max_episode_steps, autoreset_mode, render_mode):
+        """``env`` is a single environment, which gives the spaces and the rules."""
+        if num_envs < 1 or max_episode_steps < 1:
+            raise ValueError(f"num_envs and max_episode_steps must be at least 1, got {num_envs}, {max_episode_steps}")
+        if render_mode is not None:
+            raise ValueError("vector environments draw no pictures: use gym.make for an environment that does")
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            raise ValueError("autoreset_mode SAME_STEP is not supported: use NEXT_STEP or DISABLED")
+        self._env = env
+        self.num_envs = num_envs
+        self.max_episode_steps = max_episode_steps
+        self.metadata = {"autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
+        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.action_space = batch_space(env.action_space, num_envs)
+        self._np_randoms = [None] * num_envs
+        self._elapsed = None  # steps of the running episodes, (num_envs,); None before the first reset
+        self._finished = None  # which episodes have ended, (num_envs,)
+
+    @property
+    def spec(self):
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec):
+        # make_vec leaves the registered time limit here even where it was told another one.
+        spec.max_episode_steps = self.max_episode_steps
+        self._spec = spec
+
+    _spec = None
+
+    @property
+    def np_random(self):
+        """The environments' random number generators, as `SyncVectorEnv` has them."""
+        return tuple(self._np_randoms)
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """As the single environment's."""
+        return self._env.compute_reward(achieved_goal, desired_goal, info)
+
+    def reset(self, *, seed=None, options=None):
+        """Start new episodes, in all environments or in those of a mask.
+
+        Args:
+            seed: None, one int (environment i gets ``seed + i``) or a list of ``num_envs`` ints and Nones.
+            options: may have ``reset_mask``, a bool array (num_envs,): the environments to reset. The others, and
+                their seeds, are left alone; the observations returned are those of all environments.
+
+        Raises:
+            ValueError, TypeError: if ``seed`` or ``reset_mask`` is not as above.
+            ResetNeeded: if a mask leaves out environments that were never reset.
+        """
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{self.num_envs} seeds are needed, one for each environment, got {len(seed)}")
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            mask = np.ones(self.num_envs, dtype=bool)
+            self._elapsed = np.zeros(self.num_envs, dtype=int)
+            self._finished = np.zeros(self.num_envs, dtype=bool)
+        elif not isinstance(mask, np.ndarray) or mask.dtype != bool:
+            raise TypeError(f"options['reset_mask'] must be a numpy array of bool, got {mask!r}")
+        elif mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},) and a True, got {mask}")
+        elif self._elapsed is None:
+            raise ResetNeeded("reset all environments once before resetting some of them with a mask")
+        for i in np.flatnonzero(mask):
+            self._start_episode(i, seed[i])
+        return self._observations(), {}
+
+    def step(self, actions):
+        """Move all environments by one step; in NEXT_STEP mode, those that had finished are reset instead."""
+        if self._elapsed is None:
+            raise ResetNeeded("call reset before step")
+        running = ~self._finished
+        if self.autoreset_mode == AutoresetMode.DISABLED and not running.all():
+            raise ResetNeeded(f"environments {np.flatnonzero(self._finished)} have finished: reset them with a mask")
+        for i in np.flatnonzero(self._finished):
+            self._start_episode(i, None)
+        infos = {}
+        rewards = np.zeros(self.num_envs)
+        if running.any():
+            self._advance(actions, np.flatnonzero(running))
+            observations = self._observations()
+            reward, success = self._rewards_and_successes(observations)
+            rewards[running] = reward[running]
+            success[~running] = 0
+            infos = {"is_success": success, "_is_success": running.copy()}
+        else:
+            observations = self._observations()
+        self._elapsed += running
+        self._finished = self._elapsed >= self.max_episode_steps
+        return observations, rewards, np.zeros(self.num_envs, dtype=bool), self._finished.copy(), infos
+
+    def _start_episode(self, i, seed):
+        if seed is not None or self._np_randoms[i] is None:
+            self._np_randoms[i], _ = seeding.np_random(seed)
+        self._reset_env(i)
+        self._elapsed[i] = 0
+        self._finished[i] = False
+
+
+class _GoalVectorEnv(_VectorEnv):
+    """Many environments of one `_GoalEnv` class (``env_class``), stepped as one batch."""
+
+    env_class = None
+
+    def __init__(self, num_envs, max_episode_steps, autoreset_mode=AutoresetMode.NEXT_STEP, render_mode=None, **kwargs):
+        env = self.env_class(**kwargs)
+        super().__init__(env, num_envs, min(max_episode_steps, env._longest), autoreset_mode, render_mode)
+        self._state = None  # the single environment's state with a leading dimension of num_envs
+
+    def _reset_env(self, i):
+        start = self._env._start(self._np_randoms[i]) | {"success": np.False_}
+        if self._state is None:
+            self._state = {key: np.repeat(value[None], self.num_envs, axis=0) for key, value in start.items()}
+        for key, value in start.items():
+            self._state[key][i] = value
+
+    def _advance(self, actions, running):
+        actions = self._env._checked(actions, self.action_space)[running]
+        noise = [self._env._draw(self._np_randoms[i]) for i in running]
+        noise = None if noise[0] is None else np.stack(noise)
+        state = {key: value[running] for key, value in self._state.items()}
+        for key, value in self._env._next(state, actions, noise).items():
+            self._state[key][running] = value
+
+    def _observations(self):
+        return self._env._observation(self._state)
+
+    def _rewards_and_successes(self, observations):
+        reward = self.compute_reward(observations["achieved_goal"], observations["desired_goal"], {})
+        return reward, self._state["success"].copy()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# ContinuousSeek
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class ContinuousSeekEnv(_GoalEnv):
+    """ContinuousSeek (paper, section "Toy Example Experiments"): go from 0 to a point of [−5, 5]^d.
+
+    s, g ∈ [−5, 5]^d, a ∈ [−1, 1]^d, s' = clip(s + a, −5, 5), R = −1 + 1[‖s' − g‖_∞ ≤ 0.1], s_0 = 0, g uniform;
+    10 steps. Observation and achieved goal are both s', float32 (d,). ``is_success``: the goal was reached at some step
+    so far.
+
+    Args:
+        d: dimension of states, goals and actions.
+        reward_type: "sparse" as above, or "dense": −‖s' − g‖_2.
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ValueError: if a keyword is none of these.
+    """
+
+    radius = 5.0  # D
+    tolerance = 0.1  # ε
+
+    def __init__(self, d=20, reward_type="sparse", render_mode=None):
+        if d < 1:
+            raise ValueError(f"d must be at least 1, got {d}")
+        if reward_type not in ("sparse", "dense"):
+            raise ValueError(f"reward_type must be 'sparse' or 'dense', got {reward_type!r}")
+        self.d, self.reward_type = d, reward_type
+        where = Box(-self.radius, self.radius, (d,), np.float32)
+        super().__init__(where, where, where, Box(-1, 1, (d,), np.float32), render_mode)
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """Reward (...), from achieved and desired goals (..., d) whose leading dimensions broadcast."""
+        if self.reward_type == "dense":
+            return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        return self._reached(achieved_goal, desired_goal).astype(np.float32) - 1
+
+    def _start(self, np_random):
+        goal = np_random.uniform(-self.radius, self.radius, self.d)
+        return {"position": np.zeros(self.d, np.float32), "desired_goal": goal.astype(np.float32)}
+
+    def _transition(self, state, action, noise):
+        return {"position": np.clip(state["position"] + np.clip(action, -1, 1), -self.radius, self.radius)}
+
+    def _observe(self, state):
+        return state["position"], state["position"]
+
+    def _reached(self, achieved_goal, desired_goal):
+        return np.abs(achieved_goal - desired_goal).max(axis=-1) <= self.tolerance
+
+
+class ContinuousSeekVectorEnv(_GoalVectorEnv):
+    """A batch of `ContinuousSeekEnv`."""
+
+    env_class = ContinuousSeekEnv
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# HandReach
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class HandReachEnv(MujocoHandReachEnv):
+    """HandReach (Plappert et al. 2018; paper, section "Robotics Experiments"): move five fingertips to given points.
+
+    gymnasium-robotics' maintained class, with a `compute_reward` that broadcasts, finite bounds of the observation
+    space, pictures that leave the simulation as it was, and clear errors. 20 actions in [−1, 1] (joint targets, 25 a
+    second), observation (63,): 24 joint angles in rad, 24 joint velocities, 15 fingertip coordinates in m; goals (15,)
+    in m, all float64. Reward −1, or 0 where ‖achieved − desired‖_2 ≤ 0.01 m; 50 steps.
+
+    Args:
+        reward_type: "sparse" as above, or "dense": minus the distance.
+        **kwargs: the maintained class's: distance_threshold, initial_qpos, render_mode, width, height, ...
+
+    Raises:
+        DependencyNotInstalled: if gymnasium-robotics or a MuJoCo that it works with is missing.
+        ValueError: if ``reward_type`` is unknown, or ``relative_control`` is asked for.
+    """
+
+    def __init__(self, reward_type="sparse", **kwargs):
+        if _ROBOTICS_ERROR is not None:
+            message = "HandReach needs gymnasium-robotics: pip install gymnasium-robotics==1.4.2 'mujoco>=3.4,<3.11'"
+            raise DependencyNotInstalled(message) from _ROBOTICS_ERROR
+        if tuple(map(int, mujoco.__version__.split(".")[:2])) >= (3, 11):
+            raise DependencyNotInstalled(
+                f"gymnasium-robotics does not work with MuJoCo {mujoco.__version__}: pip install 'mujoco>=3.4,<3.11'"
+            )
+        if reward_type not in ("sparse", "dense"):
+            raise ValueError(f"reward_type must be 'sparse' or 'dense', got {reward_type!r}")
+        if kwargs.get("relative_control"):
+            raise ValueError("relative_control is broken in gymnasium-robotics 1.4.2 (it calls the old mujoco_py)")
+        super().__init__(reward_type=reward_type, **kwargs)
+        # Infinite bounds make Gymnasium's check_env warn. MuJoCo itself resets a simulation beyond mjMAXVAL = 1e10.
+        self.observation_space = Dict(
+            {key: Box(-1e10, 1e10, box.shape, np.float64) for key, box in self.observation_space.items()}
+        )
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """Reward (...), from achieved and desired goals (..., 15) in m whose leading dimensions broadcast."""
+        return super().compute_reward(*np.broadcast_arrays(achieved_goal, desired_goal), info)
+
+
+class HandReachVectorEnv(_VectorEnv):
+    """A batch of `HandReachEnv`: one model, one ``MjData`` for each environment, moved by one thread for each core.
+
+    ``mj_step`` releases Python's lock, so threads really run at once. Resets, goals and rewards are the maintained
+    class's own, called with the data and the random numbers of one environment after the other; actions and
+    observations are handled for the whole batch. The results are those of the single environments to the last bit.
+    """
+
+    def __init__(self, num_envs, max_episode_steps, autoreset_mode=AutoresetMode.NEXT_STEP, render_mode=None, **kwargs):
+        env = HandReachEnv(**kwargs)
+        super().__init__(env, num_envs, max_episode_steps, autoreset_mode, render_mode)
+        model = env.model
+        joints = [model.joint(name).id for name in env._model_names.joint_names if name.startswith("robot")]
+        self._qpos_index, self._qvel_index = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
+        self._tip_index = [model.site(name).id for name in FINGERTIP_SITE_NAMES]
+        self._data = [mujoco.MjData(model) for _ in range(num_envs)]
+        self._goals = np.zeros((num_envs, len(env.initial_goal)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._threads = min(cores, num_envs)
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def close_extras(self, **kwargs):
+        """Stop the threads."""
+        self._pool.shutdown()
+        self._env.close()
+
+    def _reset_env(self, i):
+        self._env.data, self._env.np_random = self._data[i], self._np_randoms[i]
+        self._env.reset()
+        self._goals[i] = self._env.goal
+
+    def _advance(self, actions, running):
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions of shape {self.action_space.shape} are needed, got {actions.shape}")
+        # MujocoHandEnv._set_action, for all environments at once
+        low, high = self._env.model.actuator_ctrlrange.T
+        actions = np.clip(actions, self.single_action_space.low, self.single_action_space.high)
+        controls = np.clip((high + low) / 2.0 + actions * ((high - low) / 2.0), low, high)
+
+        def simulate(indices):
+            for i in indices:
+                self._data[i].ctrl[:] = controls[i]
+                mujoco.mj_step(self._env.model, self._data[i], nstep=self._env.n_substeps)
+
+        list(self._pool.map(simulate, np.array_split(running, self._threads)))
+
+    def _observations(self):
+        qpos = np.stack([data.qpos for data in self._data])[:, self._qpos_index]
+        qvel = np.stack([data.qvel for data in self._data])[:, self._qvel_index]
+        tips = np.stack([data.site_xpos for data in self._data])[:, self._tip_index].reshape(self.num_envs, -1)
+        return {
+            "observation": np.concatenate([qpos, qvel, tips], axis=1),
+            "achieved_goal": tips,
+            "desired_goal": self._goals.copy(),
+        }
+
+    def _rewards_and_successes(self, observations):
+        achieved_goal, desired_goal = observations["achieved_goal"], observations["desired_goal"]
+        reward = self.compute_reward(achieved_goal, desired_goal, {})
+        return reward, self._env._is_success(achieved_goal, desired_goal)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Registration
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _register(id, name, max_episode_steps, **kwargs):
+    gym.registry.pop(id, None)  # so that importing this module again, or under another name, warns of nothing
+    gym.register(
+        id,
+        entry_point=f"{__name__}:{name}Env",
+        vector_entry_point=f"{__name__}:{name}VectorEnv",
+        max_episode_steps=max_episode_steps,
+        kwargs=kwargs,
+    )
+
+
+_register("ContinuousSeek-v0", "ContinuousSeek", max_episode_steps=10)
+for _d in (5, 10, 20):
+    _register(f"ContinuousSeek{_d}-v0", "ContinuousSeek", max_episode_steps=10, d=_d)
+_register("HandReach-v2", "HandReach", max_episode_steps=50)
+if "HandReach-v3" in gym.registry:
+    # Gymnasium warns on every make of an id whose name is registered with a higher version. Without a version in its
+    # entry, HandReach-v3 still works and no longer makes HandReach-v2 "out of date".
+    gym.registry["HandReach-v3"].version = None
