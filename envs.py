@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -328,6 +328,218 @@ class ContinuousSeekVectorEnv(_GoalVectorEnv):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# BitFlip
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class BitFlipEnv(_GoalEnv):
+    """BitFlip (Andrychowicz et al. 2017, section 3.1; the paper's DQN experiment): make d bits equal to the goal.
+
+    Start and goal are uniform in {0, 1}^d, action i flips bit i, R = −1 until the bits equal the goal, then 0; d steps,
+    without termination. Observation and achieved goal are both the bits, float32 (d,). ``is_success``: they equal the
+    goal at this step. As every action flips a bit, a solved episode does not stay solved.
+
+    An episode lasts d steps, or ``max_episode_steps`` if that is less: more than 40 bits need ``max_episode_steps=d``.
+
+    Args:
+        d: number of bits.
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ValueError: if a keyword is none of these, or (from ``step``) an action is not in 0..d−1.
+    """
+
+    _success_lasts = False
+
+    def __init__(self, d=40, render_mode=None):
+        if d < 1:
+            raise ValueError(f"d must be at least 1, got {d}")
+        self.d = self._longest = d
+        bits = Box(0, 1, (d,), np.float32)
+        super().__init__(bits, bits, bits, Discrete(d), render_mode)
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """Reward (...), from achieved and desired goals (..., d) whose leading dimensions broadcast."""
+        return self._reached(achieved_goal, desired_goal).astype(np.float32) - 1
+
+    def _start(self, np_random):
+        start, goal = np_random.integers(2, size=(2, self.d), dtype=np.int8)
+        return {"bits": start, "desired_goal": goal}
+
+    def _transition(self, state, action, noise):
+        if np.any((action < 0) | (action >= self.d)):
+            raise ValueError(f"actions must be in 0..{self.d - 1}, got {action}")
+        return {"bits": state["bits"] ^ (np.arange(self.d) == action[..., None])}
+
+    def _observe(self, state):
+        return state["bits"], state["bits"]
+
+    def _reached(self, achieved_goal, desired_goal):
+        return (np.asarray(achieved_goal) == desired_goal).all(axis=-1)
+
+
+class BitFlipVectorEnv(_GoalVectorEnv):
+    """A batch of `BitFlipEnv`."""
+
+    env_class = BitFlipEnv
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# DriveSeek and NoisySeek: many goals at once
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _ManyGoalsEnv(_GoalEnv):
+    """A moving point in the plane and a set of up to 200 goals with integer coordinates (paper, Eq. 13 to 19).
+
+    The desired goal is float32 (200, 3): a row (1, x, y) for each goal, sorted by x, then y, and rows of zeros after
+    them. The first column is the gate b of Multi-ReenGAGE. The achieved goal is the rounded position, float32 (2,).
+    Reward 1 where it is one of the goals, else 0 (Eq. 13). ``is_success``: a goal was reached at some step so far.
+    """
+
+    def compute_item_reward(self, achieved_goal, desired_goal):
+        """R_item of Eq. 13 for each goal: 1 where it is achieved, 0 where not and for padding, float32 (..., 200).
+
+        Args:
+            achieved_goal: rounded positions (..., 2).
+            desired_goal: goal sets (..., 200, 3), whose leading dimensions broadcast with those of ``achieved_goal``.
+        """
+        achieved_goal, desired_goal = np.asarray(achieved_goal), np.asarray(desired_goal)
+        gate, x, y = desired_goal[..., 0], desired_goal[..., 1], desired_goal[..., 2]
+        equal = (x == achieved_goal[..., None, 0]) & (y == achieved_goal[..., None, 1])
+        return (equal & (gate != 0)).astype(np.float32)
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        """Reward (...), from achieved goals (..., 2) and goal sets (..., 200, 3); leading dimensions broadcast."""
+        return self.compute_item_reward(achieved_goal, desired_goal).max(axis=-1)
+
+    def _reached(self, achieved_goal, desired_goal):
+        return self.compute_reward(achieved_goal, desired_goal, {}) > 0
+
+    @staticmethod
+    def _goal_set(goals):
+        """The desired goal (200, 3) of sorted goals (n, 2)."""
+        rows = np.zeros((N_MAX, 3), np.float32)
+        rows[: len(goals)] = np.column_stack([np.ones(len(goals)), goals])
+        return rows
+
+
+class _ManyGoalsVectorEnv(_GoalVectorEnv):
+    def compute_item_reward(self, achieved_goal, desired_goal):
+        """As the single environment's."""
+        return self._env.compute_item_reward(achieved_goal, desired_goal)
+
+
+class DriveSeekEnv(_ManyGoalsEnv):
+    """DriveSeek (paper, section "Multi-ReenGAGE", Experiments): steer over as many goals as possible in 40 steps.
+
+    The position in [−10.5, 10.5)² moves by 1 along the heading, after the heading has turned by 0.5 rad × action,
+    action (1,) in [−1, 1]; the edges wrap around (period 21). Start (0, 0), heading 0. n uniform in 1..200, n goals
+    without replacement from the integers of [−10, 10]². Observation: x, y, cos and sin of the heading, float32 (4,).
+    Goals and rewards: see `compute_item_reward`; desired goal (200, 3), rows of gate, x, y, sorted, then zeros; reward
+    1 where the rounded position is a goal, else 0.
+
+    Args:
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ValueError: if ``render_mode`` is neither.
+    """
+
+    def __init__(self, render_mode=None):
+        super().__init__(
+            Box(np.float32([-10.5, -10.5, -1, -1]), np.float32([10.5, 10.5, 1, 1])),
+            Box(-10, 10, (2,), np.float32),
+            Box(np.tile(np.float32([0, -10, -10]), (N_MAX, 1)), np.tile(np.float32([1, 10, 10]), (N_MAX, 1))),
+            Box(-1, 1, (1,), np.float32),
+            render_mode,
+        )
+
+    def _start(self, np_random):
+        n = np_random.integers(1, N_MAX, endpoint=True)
+        cells = np.sort(np_random.choice(21 * 21, n, replace=False))
+        goals = np.column_stack([cells // 21, cells % 21]) - 10
+        return {"position": np.zeros(2), "heading": np.zeros(1), "desired_goal": self._goal_set(goals)}
+
+    def _transition(self, state, action, noise):
+        heading = state["heading"] + 0.5 * np.clip(action, -1, 1)  # (..., 1)
+        step = np.concatenate([np.cos(heading), np.sin(heading)], axis=-1)
+        return {"heading": heading, "position": (state["position"] + step + 10.5) % 21 - 10.5}
+
+    def _observe(self, state):
+        position, heading = state["position"], state["heading"]
+        return np.concatenate([position, np.cos(heading), np.sin(heading)], axis=-1), np.rint(position)
+
+
+class DriveSeekVectorEnv(_ManyGoalsVectorEnv):
+    """A batch of `DriveSeekEnv`."""
+
+    env_class = DriveSeekEnv
+
+
+class NoisySeekEnv(_ManyGoalsEnv):
+    """NoisySeek (paper, section "Multi-ReenGAGE", Experiments): be on goals in as many of 40 noisy steps as possible.
+
+    s' ~ N(s + a, I) in R², where a is the action, scaled down to norm 1 if it is longer; s_0 = 0. Clustered goals:
+    k ~ Geometric(0.15) clusters with centres N(0, 10² I) and weights Dirichlet(1); n' uniform in 1..200, each goal is
+    the centre of a random cluster + N(0, 2² I), rounded; duplicates are removed. Observation: x, y, float32 (2,).
+    Goals and rewards: as DriveSeek's. The plane has no edge; the bounds of the spaces, ±1e6, are out of reach.
+
+    Args:
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ValueError: if ``render_mode`` is neither.
+    """
+
+    def __init__(self, render_mode=None):
+        plane = Box(-1e6, 1e6, (2,), np.float32)  # finite, because check_env warns of infinite bounds
+        goals = Box(np.tile(np.float32([0, -1e6, -1e6]), (N_MAX, 1)), np.tile(np.float32([1, 1e6, 1e6]), (N_MAX, 1)))
+        super().__init__(plane, plane, goals, Box(-1, 1, (2,), np.float32), render_mode)
+
+    def _start(self, np_random):
+        k = np_random.geometric(0.15)
+        centres = np_random.normal(0, 10, (k, 2))
+        weights = np_random.dirichlet(np.ones(k))
+        n = np_random.integers(1, N_MAX, endpoint=True)
+        goals = centres[np_random.choice(k, n, p=weights)] + np_random.normal(0, 2, (n, 2))
+        goals = np.unique(np.rint(goals).astype(int), axis=0)  # sorts the rows, too
+        return {"position": np.zeros(2), "desired_goal": self._goal_set(goals)}
+
+    def _draw(self, np_random):
+        return np_random.standard_normal(2)
+
+    def _transition(self, state, action, noise):
+        action = action / np.maximum(1, np.linalg.norm(action, axis=-1, keepdims=True))
+        return {"position": state["position"] + action + noise}
+
+    def _observe(self, state):
+        return state["position"], np.rint(state["position"])
+
+
+class NoisySeekVectorEnv(_ManyGoalsVectorEnv):
+    """A batch of `NoisySeekEnv`."""
+
+    env_class = NoisySeekEnv
+
+
+def greedy_action(observation):
+    """The action of NoisySeek's greedy agent (paper, Figure 4): walk to the nearest goal, and stay where it is.
+
+    Args:
+        observation: a NoisySeek observation, or a batch of them with any leading dimensions.
+
+    Returns:
+        Actions (..., 2), float32, of norm 1, or less where the nearest goal is nearer than that.
+    """
+    goals = observation["desired_goal"]
+    offsets = goals[..., 1:] - observation["observation"][..., None, :]  # (..., 200, 2)
+    distances = np.where(goals[..., 0] != 0, np.linalg.norm(offsets, axis=-1), np.inf)
+    nearest = np.take_along_axis(offsets, distances.argmin(axis=-1)[..., None, None], axis=-2)[..., 0, :]
+    return nearest / np.maximum(1, distances.min(axis=-1))[..., None]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # HandReach
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -454,6 +666,10 @@ def _register(id, name, max_episode_steps, **kwargs):
 _register("ContinuousSeek-v0", "ContinuousSeek", max_episode_steps=10)
 for _d in (5, 10, 20):
     _register(f"ContinuousSeek{_d}-v0", "ContinuousSeek", max_episode_steps=10, d=_d)
+_register("DriveSeek-v0", "DriveSeek", max_episode_steps=40)
+_register("NoisySeek-v0", "NoisySeek", max_episode_steps=40)
+_register("BitFlip-v0", "BitFlip", max_episode_steps=40)
+_register("BitFlip20-v0", "BitFlip", max_episode_steps=20, d=20)
 _register("HandReach-v2", "HandReach", max_episode_steps=50)
 if "HandReach-v3" in gym.registry:
     # Gymnasium warns on every make of an id whose name is registered with a higher version. Without a version in its
