@@ -44,6 +44,9 @@ else:
 
 N_MAX = 200  # the largest number of goals in DriveSeek and NoisySeek, and the rows of their desired goal
 
+# The colours of the paper's Figure 4: goals that were not reached, goals that were, and the path.
+WANTED, REACHED, PATH = "#4cc9e8", "#10239e", "#e0479e"
+
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What the environments share
@@ -54,9 +57,10 @@ class _GoalEnv(gym.Env):
     """One environment, whose rules are functions of arrays with any leading dimensions.
 
     The state of an episode is a dict of arrays. A subclass says how it starts (`_start`), what chance adds to a step
-    (`_draw`), how it moves (`_transition`), what is seen of it (`_observe`) and what reaching a goal means
-    (`_reached`). `_GoalVectorEnv` applies the same rules to states that have a leading dimension, one row for each
-    environment; only `_start` and `_draw`, which use one environment's random numbers, see a single episode.
+    (`_noise`), how it moves (`_transition`), what is seen of it (`_observe`) and what reaching a goal means
+    (`_reached`), and paints it (`_picture`). `_GoalVectorEnv` applies the same rules to states that have a leading
+    dimension, one row for each environment; only `_start` and `_noise`, which use one environment's random numbers,
+    see a single episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (Gymnasium's form)
@@ -87,7 +91,7 @@ class _GoalEnv(gym.Env):
 
     def step(self, action):
         action = self._checked(action, self.action_space)
-        self._state = self._next(self._state, action, self._draw(self.np_random))
+        self._state = self._next(self._state, action, self._noise(self.np_random))
         self._elapsed += 1
         if self.render_mode is not None:
             self._path.append(self._state)
@@ -96,7 +100,25 @@ class _GoalEnv(gym.Env):
         info = {"is_success": bool(self._state["success"])}
         return observation, float(reward), False, self._elapsed >= self._longest, info
 
-    def _draw(self, np_random):
+    def render(self):
+        """The episode so far as a picture, uint8 (480, 480, 3), or None where ``render_mode`` is None.
+
+        Raises:
+            DependencyNotInstalled: if matplotlib is missing.
+        """
+        if self.render_mode is None:
+            return None
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise DependencyNotInstalled("rendering needs matplotlib: pip install matplotlib") from error
+        canvas = FigureCanvasAgg(Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained"))
+        self._picture(canvas.figure)
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3]
+
+    def _noise(self, np_random):
         return None
 
     def _checked(self, action, space):
@@ -254,7 +276,7 @@ class _GoalVectorEnv(_VectorEnv):
 
     def _advance(self, actions, running):
         actions = self._env._checked(actions, self.action_space)[running]
-        noise = [self._env._draw(self._np_randoms[i]) for i in running]
+        noise = [self._env._noise(self._np_randoms[i]) for i in running]
         noise = None if noise[0] is None else np.stack(noise)
         state = {key: value[running] for key, value in self._state.items()}
         for key, value in self._env._next(state, actions, noise).items():
@@ -320,6 +342,20 @@ class ContinuousSeekEnv(_GoalEnv):
     def _reached(self, achieved_goal, desired_goal):
         return np.abs(achieved_goal - desired_goal).max(axis=-1) <= self.tolerance
 
+    def _picture(self, figure):
+        goal, path = self._state["desired_goal"], np.stack([state["position"] for state in self._path])
+        near = np.abs(path[-1] - goal) <= self.tolerance
+        coordinates = np.arange(1, self.d + 1)
+        axes = figure.add_subplot(xlabel="coordinate", ylim=(-1.1 * self.radius, 1.1 * self.radius))
+        axes.locator_params(integer=True)
+        axes.plot(np.tile(coordinates, (2, 1)), np.stack([path.min(axis=0), path.max(axis=0)]), color=PATH, alpha=0.4)
+        axes.scatter(np.tile(coordinates, len(path)), path.ravel(), s=6, color=PATH)
+        band = {"width": 0.8, "bottom": goal - self.tolerance, "color": np.where(near, REACHED, WANTED), "zorder": 3}
+        axes.bar(coordinates, 2 * self.tolerance, **band)
+        axes.scatter(coordinates, path[-1], s=14, color="black", zorder=4)
+        reached = "goal reached" if self._state["success"] else "goal not reached"
+        axes.set_title(f"step {self._elapsed} · {near.sum()} of {self.d} coordinates right · {reached}", fontsize=11)
+
 
 class ContinuousSeekVectorEnv(_GoalVectorEnv):
     """A batch of `ContinuousSeekEnv`."""
@@ -377,6 +413,25 @@ class BitFlipEnv(_GoalEnv):
     def _reached(self, achieved_goal, desired_goal):
         return (np.asarray(achieved_goal) == desired_goal).all(axis=-1)
 
+    def _picture(self, figure):
+        from matplotlib.colors import to_rgb
+
+        goal, path = self._state["desired_goal"], np.stack([state["bits"] for state in self._path])
+
+        def cells(bits):  # the colour says whether a bit is right, its strength whether it is 1
+            colour = np.where((bits == goal)[..., None], to_rgb(REACHED), to_rgb(PATH))
+            return 1 - (1 - colour) * np.where(bits, 1, 0.25)[..., None]
+
+        above, below = figure.subplots(2, height_ratios=[5, 1])
+        above.imshow(cells(path), aspect="auto", interpolation="nearest")
+        above.set(ylabel="step", xticks=[], ylim=(max(self.d, len(path)) + 0.5, -0.5))
+        below.imshow(np.concatenate([cells(path[-1:]), cells(goal[None])]), aspect="auto", interpolation="nearest")
+        below.axhline(0.5, color="white", linewidth=3)
+        below.set(xlabel="bit", yticks=[0, 1], yticklabels=["now", "goal"])
+        reached = "equal to the goal" if self._state["success"] else "not equal to the goal"
+        right = (path[-1] == goal).sum()
+        figure.suptitle(f"step {self._elapsed} · {right} of {self.d} bits right · {reached}", fontsize=11)
+
 
 class BitFlipVectorEnv(_GoalVectorEnv):
     """A batch of `BitFlipEnv`."""
@@ -422,6 +477,37 @@ class _ManyGoalsEnv(_GoalEnv):
         rows = np.zeros((N_MAX, 3), np.float32)
         rows[: len(goals)] = np.column_stack([np.ones(len(goals)), goals])
         return rows
+
+    def _picture(self, figure):
+        path = np.stack([state["position"] for state in self._path])
+        achieved = np.rint(path[1:])
+        items = self.compute_item_reward(achieved, self._state["desired_goal"])  # (steps, 200)
+        goals = self._state["desired_goal"]
+        wanted, reached = goals[goals[:, 0] != 0, 1:], goals[items.any(axis=0), 1:]
+        missed = achieved[~items.any(axis=1)]
+        axes = figure.add_subplot(aspect="equal")
+        axes.locator_params(integer=True)
+        self._frame(axes, np.concatenate([wanted, path]))
+        size = 0.8 * axes.figure.get_size_inches()[0] * 72 / np.ptp(axes.get_xlim())  # of one unit, in points
+        for points, colour, marker in ((wanted, WANTED, "o"), (reached, REACHED, "o"), (missed, PATH, "x")):
+            axes.scatter(*points.T, s=(0.7 * size) ** 2, color=colour, marker=marker, linewidths=1, zorder=2)
+        # Where the path wraps around, no line is drawn across the picture.
+        jumps = np.flatnonzero(np.abs(np.diff(path, axis=0)).max(axis=1) > 10.5) + 1
+        axes.plot(*np.insert(path, jumps, np.nan, axis=0).T, "-", color=PATH, linewidth=1.2, zorder=3)
+        self._agent(axes, path[-1])
+        score = int(items.sum())
+        axes.set_title(
+            f"step {self._elapsed} · score {score} · {len(reached)} of {len(wanted)} goals reached", fontsize=11
+        )
+
+    def _frame(self, axes, points):
+        """Set the limits of the picture; points (n, 2) are the goals and the path."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        centre, reach = (low + high) / 2, max(10, (high - low).max() / 2 + 1)
+        axes.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach))
+
+    def _agent(self, axes, position):
+        axes.scatter(*position, s=40, color="black", zorder=4)
 
 
 class _ManyGoalsVectorEnv(_GoalVectorEnv):
@@ -470,6 +556,14 @@ class DriveSeekEnv(_ManyGoalsEnv):
         position, heading = state["position"], state["heading"]
         return np.concatenate([position, np.cos(heading), np.sin(heading)], axis=-1), np.rint(position)
 
+    def _frame(self, axes, points):
+        axes.set(xlim=(-10.5, 10.5), ylim=(-10.5, 10.5))
+
+    def _agent(self, axes, position):
+        heading = self._state["heading"][0]
+        arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "pivot": "mid", "zorder": 4}
+        axes.quiver(*position, 1.2 * np.cos(heading), 1.2 * np.sin(heading), color="black", **arrow)
+
 
 class DriveSeekVectorEnv(_ManyGoalsVectorEnv):
     """A batch of `DriveSeekEnv`."""
@@ -506,7 +600,7 @@ class NoisySeekEnv(_ManyGoalsEnv):
         goals = np.unique(np.rint(goals).astype(int), axis=0)  # sorts the rows, too
         return {"position": np.zeros(2), "desired_goal": self._goal_set(goals)}
 
-    def _draw(self, np_random):
+    def _noise(self, np_random):
         return np_random.standard_normal(2)
 
     def _transition(self, state, action, noise):
