@@ -14,8 +14,11 @@ same keywords and exactly the same results for the same seeds and actions: ``gym
 ``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
 """
 
+import importlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from ctypes.util import find_library
 
 import gymnasium as gym
 import numpy as np
@@ -169,7 +172,7 @@ class _VectorEnv(VectorEnv):
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._np_randoms = [None] * num_envs
+        self._np_randoms, self._seeds = [None] * num_envs, [None] * num_envs
         self._elapsed = None  # steps of the running episodes, (num_envs,); None before the first reset
         self._finished = None  # which episodes have ended, (num_envs,)
 
@@ -189,6 +192,10 @@ class _VectorEnv(VectorEnv):
     def np_random(self):
         """The environments' random number generators, as `SyncVectorEnv` has them."""
         return tuple(self._np_randoms)
+
+    @property
+    def np_random_seed(self):
+        return tuple(self._seeds)
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         """As the single environment's."""
@@ -251,7 +258,7 @@ class _VectorEnv(VectorEnv):
 
     def _start_episode(self, i, seed):
         if seed is not None or self._np_randoms[i] is None:
-            self._np_randoms[i], _ = seeding.np_random(seed)
+            self._np_randoms[i], self._seeds[i] = seeding.np_random(seed)
         self._reset_env(i)
         self._elapsed[i] = 0
         self._finished[i] = False
@@ -495,10 +502,8 @@ class _ManyGoalsEnv(_GoalEnv):
         jumps = np.flatnonzero(np.abs(np.diff(path, axis=0)).max(axis=1) > 10.5) + 1
         axes.plot(*np.insert(path, jumps, np.nan, axis=0).T, "-", color=PATH, linewidth=1.2, zorder=3)
         self._agent(axes, path[-1])
-        score = int(items.sum())
-        axes.set_title(
-            f"step {self._elapsed} · score {score} · {len(reached)} of {len(wanted)} goals reached", fontsize=11
-        )
+        found = f"{len(reached)} of {len(wanted)} goals reached"
+        axes.set_title(f"step {self._elapsed} · score {int(items.sum())} · {found}", fontsize=11)
 
     def _frame(self, axes, points):
         """Set the limits of the picture; points (n, 2) are the goals and the path."""
@@ -642,7 +647,7 @@ class HandReachEnv(MujocoHandReachEnv):
     """HandReach (Plappert et al. 2018; paper, section "Robotics Experiments"): move five fingertips to given points.
 
     gymnasium-robotics' maintained class, with a `compute_reward` that broadcasts, finite bounds of the observation
-    space, pictures that leave the simulation as it was, and clear errors. 20 actions in [−1, 1] (joint targets, 25 a
+    space, pictures on machines without a display, and clear errors. 20 actions in [−1, 1] (joint targets, 25 a
     second), observation (63,): 24 joint angles in rad, 24 joint velocities, 15 fingertip coordinates in m; goals (15,)
     in m, all float64. Reward −1, or 0 where ‖achieved − desired‖_2 ≤ 0.01 m; 50 steps.
 
@@ -676,6 +681,29 @@ class HandReachEnv(MujocoHandReachEnv):
     def compute_reward(self, achieved_goal, desired_goal, info):
         """Reward (...), from achieved and desired goals (..., 15) in m whose leading dimensions broadcast."""
         return super().compute_reward(*np.broadcast_arrays(achieved_goal, desired_goal), info)
+
+    def render(self):
+        """The hand as a picture, uint8 (480, 480, 3): small balls are the goals, large ones the fingertips.
+
+        MuJoCo draws through EGL or OSMesa, which the environment variable MUJOCO_GL chooses. Where it is unset and
+        there is no display, the first of the two that is installed is used.
+
+        Raises:
+            DependencyNotInstalled: if OpenGL does not work here.
+        """
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux"
+        try:
+            if not os.environ.get("MUJOCO_GL") and not display:
+                libraries = {"egl": "EGL", "osmesa": "OSMesa"}
+                os.environ["MUJOCO_GL"] = next(name for name in libraries if find_library(libraries[name]))
+            if os.environ.get("MUJOCO_GL"):
+                importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # fails early where it is missing
+            return super().render()
+        except Exception as error:
+            raise DependencyNotInstalled(
+                "HandReach finds no working OpenGL to draw with. Install EGL (apt-get install libegl1 libgl1) or OSMesa "
+                "(apt-get install libosmesa6), and choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+            ) from error
 
 
 class HandReachVectorEnv(_VectorEnv):
