@@ -24,7 +24,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
 from gymnasium.spaces import Box, Dict, Discrete
-from gymnasium.utils import seeding
+from gymnasium.utils import EzPickle, seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -39,7 +39,8 @@ try:
     import gymnasium_robotics  # noqa: F401 (registers Fetch, HandManipulate, mazes, ...)
     import mujoco
     from gymnasium_robotics.envs.shadow_dexterous_hand.reach import FINGERTIP_SITE_NAMES, MujocoHandReachEnv
-except ImportError as error:
+except Exception as error:
+    # Not only ImportError: where MUJOCO_GL is set and OpenGL missing, importing mujoco fails with anything else.
     _ROBOTICS_ERROR = error
     MujocoHandReachEnv = gym.Env
 else:
@@ -86,6 +87,7 @@ class _GoalEnv(gym.Env):
         raise NotImplementedError
 
     def reset(self, *, seed=None, options=None):
+        """Start an episode; ``seed`` determines all of it, given the actions. ``options`` are not used."""
         super().reset(seed=seed)
         self._state = self._start(self.np_random) | {"success": np.False_}
         self._elapsed = 0
@@ -93,6 +95,7 @@ class _GoalEnv(gym.Env):
         return self._observation(self._state), {}
 
     def step(self, action):
+        """Move; actions out of range are brought into it, one of another shape raises ValueError."""
         action = self._checked(action, self.action_space)
         self._state = self._next(self._state, action, self._noise(self.np_random))
         self._elapsed += 1
@@ -165,6 +168,7 @@ class _VectorEnv(VectorEnv):
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             raise ValueError("autoreset_mode SAME_STEP is not supported: use NEXT_STEP or DISABLED")
         self._env = env
+        self._spec = None
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.metadata = {"autoreset_mode": self.autoreset_mode}
@@ -178,6 +182,7 @@ class _VectorEnv(VectorEnv):
 
     @property
     def spec(self):
+        """What `gym.make_vec` was called with, and the time limit that really holds here."""
         return self._spec
 
     @spec.setter
@@ -186,8 +191,6 @@ class _VectorEnv(VectorEnv):
         spec.max_episode_steps = self.max_episode_steps
         self._spec = spec
 
-    _spec = None
-
     @property
     def np_random(self):
         """The environments' random number generators, as `SyncVectorEnv` has them."""
@@ -195,6 +198,7 @@ class _VectorEnv(VectorEnv):
 
     @property
     def np_random_seed(self):
+        """The seeds of the environments' random number generators."""
         return tuple(self._seeds)
 
     def compute_reward(self, achieved_goal, desired_goal, info):
@@ -653,17 +657,26 @@ class HandReachEnv(MujocoHandReachEnv):
 
     Args:
         reward_type: "sparse" as above, or "dense": minus the distance.
-        **kwargs: the maintained class's: distance_threshold, initial_qpos, render_mode, width, height, ...
+        **kwargs: the maintained class's: distance_threshold, initial_qpos, render_mode (None or "rgb_array"), width,
+            height, default_camera_config.
 
     Raises:
         DependencyNotInstalled: if gymnasium-robotics or a MuJoCo that it works with is missing.
         ValueError: if ``reward_type`` is unknown, or ``relative_control`` is asked for.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+    _no_opengl = (
+        "MuJoCo finds no working OpenGL to draw with. Install EGL (apt-get install libegl1 libgl1) or OSMesa "
+        "(apt-get install libosmesa6), and choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+    )
+
     def __init__(self, reward_type="sparse", **kwargs):
-        if _ROBOTICS_ERROR is not None:
+        if isinstance(_ROBOTICS_ERROR, ImportError):
             message = "HandReach needs gymnasium-robotics: pip install gymnasium-robotics==1.4.2 'mujoco>=3.4,<3.11'"
             raise DependencyNotInstalled(message) from _ROBOTICS_ERROR
+        if _ROBOTICS_ERROR is not None:
+            raise DependencyNotInstalled(self._no_opengl) from _ROBOTICS_ERROR
         if tuple(map(int, mujoco.__version__.split(".")[:2])) >= (3, 11):
             raise DependencyNotInstalled(
                 f"gymnasium-robotics does not work with MuJoCo {mujoco.__version__}: pip install 'mujoco>=3.4,<3.11'"
@@ -673,6 +686,7 @@ class HandReachEnv(MujocoHandReachEnv):
         if kwargs.get("relative_control"):
             raise ValueError("relative_control is broken in gymnasium-robotics 1.4.2 (it calls the old mujoco_py)")
         super().__init__(reward_type=reward_type, **kwargs)
+        EzPickle.__init__(self, reward_type, **kwargs)  # what a copy of this environment is made from
         # Infinite bounds make Gymnasium's check_env warn. MuJoCo itself resets a simulation beyond mjMAXVAL = 1e10.
         self.observation_space = Dict(
             {key: Box(-1e10, 1e10, box.shape, np.float64) for key, box in self.observation_space.items()}
@@ -700,10 +714,7 @@ class HandReachEnv(MujocoHandReachEnv):
                 importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # fails early where it is missing
             return super().render()
         except Exception as error:
-            raise DependencyNotInstalled(
-                "HandReach finds no working OpenGL to draw with. Install EGL (apt-get install libegl1 libgl1) or OSMesa "
-                "(apt-get install libosmesa6), and choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
-            ) from error
+            raise DependencyNotInstalled(self._no_opengl) from error
 
 
 class HandReachVectorEnv(_VectorEnv):
