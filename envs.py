@@ -248,7 +248,7 @@ class _VectorEnv(VectorEnv):
         infos = {}
         rewards = np.zeros(self.num_envs)
         if running.any():
-            self._advance(actions, np.flatnonzero(running))
+            self._advance(actions, np.flatnonzero(running).tolist())
             observations = self._observations()
             reward, success = self._rewards_and_successes(observations)
             rewards[running] = reward[running]
@@ -757,12 +757,15 @@ class HandReachVectorEnv(_VectorEnv):
         actions = np.clip(actions, self.single_action_space.low, self.single_action_space.high)
         controls = np.clip((high + low) / 2.0 + actions * ((high - low) / 2.0), low, high)
 
-        def simulate(indices):
-            for i in indices:
+        waiting = iter(running)  # all threads take from it, so that none is idle while another has many left
+
+        def simulate():
+            for i in waiting:
                 self._data[i].ctrl[:] = controls[i]
                 mujoco.mj_step(self._env.model, self._data[i], nstep=self._env.n_substeps)
 
-        list(self._pool.map(simulate, np.array_split(running, self._threads)))
+        for thread in [self._pool.submit(simulate) for _ in range(self._threads)]:
+            thread.result()
 
     def _observations(self):
         qpos = np.stack([data.qpos for data in self._data])[:, self._qpos_index]
@@ -805,6 +808,6 @@ _register("BitFlip-v0", "BitFlip", max_episode_steps=40)
 _register("BitFlip20-v0", "BitFlip", max_episode_steps=20, d=20)
 _register("HandReach-v2", "HandReach", max_episode_steps=50)
 if "HandReach-v3" in gym.registry:
-    # Gymnasium warns on every make of an id whose name is registered with a higher version. Without a version in its
-    # entry, HandReach-v3 still works and no longer makes HandReach-v2 "out of date".
-    gym.registry["HandReach-v3"].version = None
+    # Gymnasium warns on every make of an id while a higher version of the same name is registered. Under another name
+    # in its entry, HandReach-v3 still works and no longer makes HandReach-v2 "out of date".
+    gym.registry["HandReach-v3"].name = "HandReach-v3"

@@ -575,7 +575,8 @@ def test_import_and_construction_are_silent():
         "import gymnasium as gym, envs\n"
         "for make in (gym.make, gym.make_vec): make('HandReach-v2').reset(seed=0)\n"
         "assert {'HandReach-v3', 'FetchReach-v4', 'HandManipulateBlock-v1'} <= gym.registry.keys()\n"
-        "gym.make('HandReach-v3').reset(seed=0)"
+        "gym.make('HandReach-v3').reset(seed=0)\n"
+        "import importlib; importlib.reload(envs)  # as notebooks do"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
