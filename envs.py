@@ -500,8 +500,9 @@ class _ManyGoalsEnv(_GoalEnv):
         axes.locator_params(integer=True)
         self._frame(axes, np.concatenate([wanted, path]))
         size = 0.8 * axes.figure.get_size_inches()[0] * 72 / np.ptp(axes.get_xlim())  # of one unit, in points
-        for points, colour, marker in ((wanted, WANTED, "o"), (reached, REACHED, "o"), (missed, PATH, "x")):
-            axes.scatter(*points.T, s=(0.7 * size) ** 2, color=colour, marker=marker, linewidths=1, zorder=2)
+        layers = ((wanted, WANTED, "o", 1), (missed, PATH, "x", 2), (reached, REACHED, "o", 4))
+        for points, colour, marker, zorder in layers:
+            axes.scatter(*points.T, s=(0.7 * size) ** 2, color=colour, marker=marker, linewidths=1, zorder=zorder)
         # Where the path wraps around, no line is drawn across the picture.
         jumps = np.flatnonzero(np.abs(np.diff(path, axis=0)).max(axis=1) > 10.5) + 1
         axes.plot(*np.insert(path, jumps, np.nan, axis=0).T, "-", color=PATH, linewidth=1.2, zorder=3)
@@ -516,7 +517,7 @@ class _ManyGoalsEnv(_GoalEnv):
         axes.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach))
 
     def _agent(self, axes, position):
-        axes.scatter(*position, s=40, color="black", zorder=4)
+        axes.scatter(*position, s=40, color="black", zorder=5)
 
 
 class _ManyGoalsVectorEnv(_GoalVectorEnv):
@@ -570,7 +571,7 @@ class DriveSeekEnv(_ManyGoalsEnv):
 
     def _agent(self, axes, position):
         heading = self._state["heading"][0]
-        arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "pivot": "mid", "zorder": 4}
+        arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "pivot": "mid", "zorder": 5}
         axes.quiver(*position, 1.2 * np.cos(heading), 1.2 * np.sin(heading), color="black", **arrow)
 
 
