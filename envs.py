@@ -698,7 +698,9 @@ class HandReachEnv(MujocoHandReachEnv):
         return super().compute_reward(*np.broadcast_arrays(achieved_goal, desired_goal), info)
 
     def render(self):
-        """The hand as a picture, uint8 (480, 480, 3): small balls are the goals, large ones the fingertips.
+        """The hand as a picture, uint8 (480, 480, 3), or None where ``render_mode`` is None.
+
+        Small balls are the goals, large transparent ones the fingertips.
 
         MuJoCo draws through EGL or OSMesa, which the environment variable MUJOCO_GL chooses. Where it is unset and
         there is no display, the first of the two that is installed is used.
@@ -706,6 +708,8 @@ class HandReachEnv(MujocoHandReachEnv):
         Raises:
             DependencyNotInstalled: if OpenGL does not work here.
         """
+        if self.render_mode is None:
+            return None
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux"
         try:
             if not os.environ.get("MUJOCO_GL") and not display:

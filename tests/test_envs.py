@@ -242,14 +242,19 @@ def test_a_batch_is_exactly_its_single_environments(id, kwargs, mode):
     singles.close()
 
 
-def test_a_batch_gives_the_same_whatever_its_size():
-    """Sixteen hands on the pool's threads, over a whole episode, against one hand at a time."""
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1.2, 1.2, (50, 16, 20)).astype(np.float32)  # some are out of range, and clipped
-    vector = gym.make_vec("HandReach-v2", num_envs=16)
+@pytest.mark.parametrize(
+    ("id", "n"), [("HandReach-v2", 16), *((id, 500) for id in IDS if id not in ("HandReach-v2", "BitFlip-v0"))]
+)
+def test_a_large_batch_gives_the_same(id, n):
+    """Whole episodes of some of the environments: numpy's vector instructions and MuJoCo's threads change nothing."""
+    steps = gym.spec(id).max_episode_steps
+    vector, env = gym.make_vec(id, num_envs=n), gym.make(id, disable_env_checker=True)
+    vector.action_space.seed(0)
+    actions = [vector.action_space.sample() for _ in range(steps)]
+    if id != "BitFlip20-v0":
+        actions = [np.float32(1.2) * action for action in actions]  # some are out of range, and clipped
     batch = [vector.reset(seed=100)[0]] + [vector.step(action)[0] for action in actions]
-    env = gym.make("HandReach-v2", disable_env_checker=True)
-    for i in (0, 7, 15):
+    for i in (0, n // 3, n - 1):
         single = [env.reset(seed=100 + i)[0]] + [env.step(action[i])[0] for action in actions]
         for one, other in zip(batch, single, strict=True):
             assert_same({key: value[i] for key, value in one.items()}, other)
@@ -637,10 +642,14 @@ def test_pictures_show_what_was_reached():
     assert coloured(after, envs.WANTED) < coloured(before, envs.WANTED)
 
 
-def test_without_render_mode_there_is_no_picture():
-    env = gym.make("ContinuousSeek-v0").unwrapped
+@pytest.mark.parametrize("id", ["ContinuousSeek-v0", "HandReach-v2"])
+def test_without_render_mode_there_is_no_picture(id):
+    env = gym.make(id).unwrapped
     env.reset(seed=0)
     assert env.render() is None
+
+
+def test_other_render_modes_are_refused():
     with pytest.raises(ValueError, match="render_mode"):
         envs.BitFlipEnv(render_mode="ansi")
 
