@@ -261,6 +261,26 @@ def test_a_large_batch_gives_the_same(id, n):
     vector.close()
 
 
+@pytest.mark.parametrize("id", ["HandReach-v2", "NoisySeek-v0"])
+def test_many_resets_out_of_step(id):
+    """A step that resets an environment has reward 0 and no is_success, even where its new goal is already reached."""
+    n = 4
+    vector = gym.make_vec(id, num_envs=n, max_episode_steps=2)
+    singles = SyncVectorEnv([lambda: gym.make(id, max_episode_steps=2)] * n)
+    vector.action_space.seed(0)
+    vector.reset(seed=0)
+    singles.reset(seed=0)
+    for step in range(60):
+        actions = vector.action_space.sample()
+        for one, other in zip(vector.step(actions), singles.step(actions), strict=True):
+            assert_same(one, other)
+        if step == 0:
+            for environments in (vector, singles):
+                environments.reset(options={"reset_mask": np.array([True, True, False, False])})
+    vector.close()
+    singles.close()
+
+
 @pytest.mark.parametrize("id", ["ContinuousSeek-v0", "HandReach-v2"])
 def test_finished_environments_must_be_reset_where_autoreset_is_off(id):
     vector = gym.make_vec(id, num_envs=2, max_episode_steps=2, autoreset_mode=gym.vector.AutoresetMode.DISABLED)
@@ -349,6 +369,13 @@ def test_continuousseek_is_its_equation(seed, scale, reward_type):
         np.testing.assert_array_equal(observation["desired_goal"], g)
         assert reward == pytest.approx(-np.linalg.norm(s - g) if reward_type == "dense" else float(near) - 1, rel=1e-6)
         assert info["is_success"] is reached
+
+
+def test_continuousseek_succeeds_within_a_tenth_in_every_coordinate():
+    env = gym.make("ContinuousSeek5-v0").unwrapped
+    goal = env.reset(seed=0)[0]["desired_goal"]
+    for shift, reward in (([0.099] * 5, 0), ([0, 0, 0, 0.101, 0], -1), ([0, -0.101, 0, 0, 0], -1)):
+        assert env.compute_reward(goal + np.float32(shift), goal, {}) == reward
 
 
 def test_continuousseek_goals_are_uniform():
