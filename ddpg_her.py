@@ -772,7 +772,7 @@ def check_numbers(args: Args) -> None:
         "total_timesteps", "num_envs", "hidden_layers", "hidden_size", "batch_size", "buffer_size", "train_frequency",
         "gradient_steps", "target_network_frequency", "eval_frequency", "eval_episodes", "checkpoint_frequency",
     ]  # fmt: skip
-    not_negative = ["alpha", "seed", "learning_starts", "exploration_noise", "her_k", "action_l2", "torch_threads"]
+    not_negative = ["seed", "learning_starts", "exploration_noise", "her_k", "action_l2", "torch_threads"]
     ranges = dict.fromkeys(at_least_one, (1, 1e12)) | dict.fromkeys(not_negative, (0, 1e12))
     ranges |= dict(learning_rate=(1e-12, 1), tau=(1e-12, 1), gamma=(0, 0.999999), random_action_probability=(0, 1))
     for name, (low, high) in ranges.items():
