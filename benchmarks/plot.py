@@ -1,0 +1,94 @@
+"""Draws the curves of benchmarks/results/*.csv beside the paper's, and prints their table in Markdown.
+
+    python benchmarks/plot.py continuousseek
+    python benchmarks/plot.py handreach
+
+write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
+NAMES = {"ddpg_her": "DDPG+HER", "ddpg_her_reengage": "ReenGAGE"}
+COLORS = {"ddpg_her": "#0072B2", "ddpg_her_reengage": "#D55E00"}  # colour-blind safe (Okabe and Ito)
+# environment → script → the paper's panel and α
+PAPER = {
+    "ContinuousSeek5-v0": {
+        "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
+        "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
+    },
+    "ContinuousSeek10-v0": {
+        "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
+        "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+    },
+}
+
+
+def paper_curve(env_id: str, script: str) -> pd.DataFrame | None:
+    """The published mean at each evaluation point, columns x and mean; None where there is none to compare."""
+    if env_id not in PAPER:
+        return None
+    panel, alpha = PAPER[env_id][script]
+    curves = pd.read_csv(RESULTS / "paper_curves.csv")
+    curves = curves[curves.panel == panel]
+    return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
+
+
+def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str) -> None:
+    """One panel: every script's curve on one environment, and the paper's dashed."""
+    for script, group in runs.groupby("script"):
+        step = group.groupby("global_step")
+        mean = step.mean(numeric_only=True)
+        horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
+        axes.plot(horizontal, mean.success_rate, color=COLORS[script], label=NAMES[script])
+        low, high = step.success_rate.min(), step.success_rate.max()
+        axes.fill_between(horizontal, low, high, color=COLORS[script], alpha=0.2, linewidth=0)
+        paper = paper_curve(env_id, script) if x == "global_step" else None
+        if paper is not None:
+            axes.plot(paper.x / 1_000, paper["mean"], "--", color=COLORS[script], label=f"{NAMES[script]}, paper")
+    axes.set(title=env_id, xlabel=x_label, ylabel="success rate", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+
+
+def table(runs: pd.DataFrame) -> str:
+    """Final success and mean over evaluation points, ours and the paper's, as Markdown."""
+    lines = ["| environment | script | seeds | final | mean over evaluations | paper: final | mean |", "|---" * 7 + "|"]
+    for (env_id, script), group in runs.groupby(["env_id", "script"]):
+        final = group[group.global_step == group.groupby("seed").global_step.transform("max")]
+        paper = paper_curve(env_id, script)
+        published = ["–", "–"] if paper is None else [f"{paper['mean'].iloc[-1]:.3f}", f"{paper['mean'].mean():.3f}"]
+        cells = [env_id, f"`{script}.py`", str(group.seed.nunique()), f"{final.success_rate.mean():.3f}"]
+        lines.append("| " + " | ".join([*cells, f"{group.success_rate.mean():.3f}", *published]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=("continuousseek", "handreach"))
+    grid = parser.parse_args().grid
+    runs = pd.read_csv(RESULTS / f"{grid}.csv")
+    runs["env_id"] = runs.flags.str.extract(r"--env-id (\S+)")
+    if grid == "handreach":
+        panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
+    else:
+        env_ids = sorted(runs.env_id.unique(), key=lambda env_id: runs[runs.env_id == env_id].global_step.max())
+        panels = [("global_step", "thousand steps", env_id) for env_id in env_ids]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained", squeeze=False)
+    for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
+        draw(each, runs[runs.env_id == env_id], env_id, x, label)
+    for suffix in ("png", "svg"):
+        figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Training steps per second of the scripts, beside the same loss on Stable-Baselines3 and beside the matrix products.
+
+A training step is everything that one environment step of a run costs: the action, the environment, storing,
+sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256.
+It is the difference of a longer and a shorter run, divided by the difference of their steps, so that start-up does
+not count. All candidates take turns in one process, `--repeats` times; the table and the csv give medians.
+
+    pip install -r benchmarks/requirements.txt
+    python benchmarks/speed.py --threads 1 2
+"""
+
+import argparse
+import csv
+import datetime
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import gymnasium as gym  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from stable_baselines3 import DDPG, HerReplayBuffer  # noqa: E402
+
+import ddpg_her  # noqa: E402
+import ddpg_her_reengage  # noqa: E402
+
+DIM, BATCH, HIDDEN = 20, 256, 256
+SHORT, LONG = 1_100, 2_100  # environment steps of the two runs; training starts at 1,000
+RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
+
+
+class SB3ReenGAGE(DDPG):
+    """Eq. 9 written plainly into Stable-Baselines3's DDPG: its own buffer, networks, optimisers and loop."""
+
+    alpha = 0.01
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        for _ in range(gradient_steps):
+            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            goal = data.observations["desired_goal"].clone().requires_grad_()
+            observation = data.observations | {"desired_goal": goal}
+            next_observation = data.next_observations | {"desired_goal": goal}
+            next_action = self.actor_target(next_observation)
+            next_q = self.critic_target(next_observation, next_action)[0]
+            target = data.rewards + (1 - data.dones) * self.gamma * next_q
+            (target_gradient,) = torch.autograd.grad(target.sum(), goal)
+            q = self.critic(observation, data.actions)[0]
+            (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
+            counted = (data.rewards == -1).squeeze(-1)
+            gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
+            critic_loss = F.mse_loss(q, target.detach()) + self.alpha * gradient_loss
+            self.critic.optimizer.zero_grad()
+            critic_loss.backward()
+            self.critic.optimizer.step()
+            actor_loss = -self.critic.q1_forward(data.observations, self.actor(data.observations)).mean()
+            self.actor.optimizer.zero_grad()
+            actor_loss.backward()
+            self.actor.optimizer.step()
+            with torch.no_grad():
+                for network, target_network in ((self.critic, self.critic_target), (self.actor, self.actor_target)):
+                    for parameter, slow in zip(network.parameters(), target_network.parameters(), strict=True):
+                        slow.lerp_(parameter, self.tau)
+
+
+def run_script(script, steps: int, **settings) -> None:
+    """Trains one of our scripts for `steps` environment steps."""
+    env_id = "ContinuousSeek-v0"
+    settings = dict(env_id=env_id, total_timesteps=steps, batch_size=BATCH, seed=7, cuda=False) | settings
+    settings |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9, run_name=str(time.time_ns()))
+    script.train(script.Args(**script.PAPER_SETTINGS[env_id] | settings))
+
+
+def run_sb3(algorithm: type[DDPG], steps: int) -> None:
+    """Trains the peer with the same settings."""
+    algorithm(
+        "MultiInputPolicy",
+        gym.make("ContinuousSeek-v0"),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs=dict(n_sampled_goal=4, goal_selection_strategy="future"),
+        learning_starts=1_000,
+        batch_size=BATCH,
+        learning_rate=5e-4,
+        gamma=0.95,
+        tau=0.005,
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs=dict(net_arch=[HIDDEN, HIDDEN]),
+        device="cpu",
+        seed=7,
+    ).learn(steps)
+
+
+def training_step(run: Callable[[int], None]) -> float:
+    """Milliseconds per training step."""
+    seconds = []
+    for steps in (SHORT, LONG):
+        start = time.perf_counter()
+        run(steps)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * (seconds[1] - seconds[0]) / (LONG - SHORT)
+
+
+def necessary_products(gradient_loss: bool) -> list[tuple[int, int, int]]:
+    """(rows, inner, columns) of every matrix product that one update cannot do without."""
+    b, h, d = BATCH, HIDDEN, DIM
+    actor, critic = [(b, 2 * d, h), (b, h, h), (b, h, d)], [(b, 3 * d, h), (b, h, h), (b, h, 1)]
+    hidden_weight = (h, b, h)
+    products = actor + critic  # the target's value
+    products += [*critic, (b, h, h), hidden_weight, (h, b, 3 * d)]  # the critic's value, and its gradient in θ
+    products += actor + critic  # the actor's step: forward,
+    products += [(b, h, h), (b, h, d)]  # back through the critic to the action
+    products += [(b, d, h), (b, h, h), (h, b, d), hidden_weight, (h, b, 2 * d)]  # and through the actor
+    if gradient_loss:
+        products += [(b, h, h), (b, h, 2 * d), (b, d, h), (b, h, h), (b, h, d)]  # ∇_g y: critic, then actor
+        products += [(b, h, h), (b, h, d)]  # ∇_g Q
+        products += [(b, d, h), (b, h, h), hidden_weight, (h, b, d)]  # its gradient in θ
+    return products
+
+
+def matrix_products(gradient_loss: bool, repeats: int = 200) -> float:
+    """Milliseconds that the necessary products take when nothing else is done."""
+    pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in necessary_products(gradient_loss)]
+    outputs = [left @ right for left, right in pairs]
+    start = time.perf_counter()
+    for _ in range(repeats):
+        for (left, right), out in zip(pairs, outputs, strict=True):
+            torch.mm(left, right, out=out)
+    return 1e3 * (time.perf_counter() - start) / repeats
+
+
+def candidates() -> dict[str, Callable[[], float]]:
+    """Name → a function that measures once, in milliseconds per training step."""
+    ours, reengage = ddpg_her, ddpg_her_reengage
+    return {
+        "ddpg_her.py": lambda: training_step(lambda steps: run_script(ours, steps)),
+        "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
+        "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
+        "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
+        "matrix products, DDPG": lambda: matrix_products(False),
+        "matrix products, ReenGAGE": lambda: matrix_products(True),
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the operating system calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    measured = {(name, threads): [] for threads in args.threads for name in candidates()}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # the runs' folders go there
+        for _ in range(args.repeats):
+            for name, threads in measured:
+                torch.set_num_threads(threads)
+                measured[name, threads].append(candidates()[name]())
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    with open(RESULTS, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["what", "threads", "ms_median", "ms_min", "ms_max", "repeats", "date", "machine"])
+        for (name, threads), values in measured.items():
+            row = [round(f(values), 2) for f in (statistics.median, min, max)]
+            print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})")
+            writer.writerow([name, threads, *row, args.repeats, datetime.date.today(), machine])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Runs a named grid of trainings and collects their evaluations in benchmarks/results/<grid>.csv.
+
+    python benchmarks/sweep.py continuousseek --jobs 2
+
+Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
+finished runs are skipped, unfinished ones continue from their checkpoint. On a cluster the same command takes
+`--backend dask --address HOST:PORT` or `--backend ray` (install dask[distributed] or ray; the checkout must be on a
+file system that all machines share).
+"""
+
+import argparse
+import csv
+import datetime
+import itertools
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+# grid → (seeds, list of (script, flags))
+GRIDS = {
+    "continuousseek": (
+        range(1, 4),
+        [
+            (script, f"--env-id ContinuousSeek{d}-v0")
+            for d, script in itertools.product((5, 10), ("ddpg_her", "ddpg_her_reengage"))
+        ],
+    ),
+    "handreach": (
+        range(1, 3),
+        [("ddpg_her", "--env-id HandReach-v2"), ("ddpg_her_reengage", "--env-id HandReach-v2 --alpha 0.01")],
+    ),
+}
+
+
+def run_name(grid: str, script: str, flags: str, seed: int) -> str:
+    """The folder of a run under runs/."""
+    return f"{grid}/{script}__{flags.replace('--', '').replace(' ', '_')}__seed_{seed}"
+
+
+def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
+    """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder."""
+    name = run_name(grid, script, flags, seed)
+    folder = ROOT / "runs" / name
+    if (folder / "finished").exists():
+        return
+    command = [sys.executable, f"{script}.py", "--torch-threads", str(threads)]
+    if (folder / "checkpoint.pt").exists():
+        command += ["--resume", f"runs/{name}"]
+    else:
+        command += [*flags.split(), "--seed", str(seed), "--run-name", name]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.log", "a") as log:
+        subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
+    (folder / "finished").touch()
+
+
+def collect(grid: str) -> Path:
+    """Writes the evaluations of a grid's finished runs, one row each."""
+    seeds, variants = GRIDS[grid]
+    frames = []
+    for (script, flags), seed in itertools.product(variants, seeds):
+        folder = ROOT / "runs" / run_name(grid, script, flags, seed)
+        if (folder / "finished").exists():
+            frame = pd.read_csv(folder / "evaluations.csv")
+            date = datetime.date.fromtimestamp((folder / "finished").stat().st_mtime)
+            frames.append(frame.assign(script=script, flags=flags, seed=seed, date=date, machine=machine()))
+    path = RESULTS / f"{grid}.csv"
+    pd.concat(frames).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
+    return path
+
+
+def machine() -> str:
+    """The processor as the operating system calls it, and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def use_cluster(backend: str, address: str | None) -> None:
+    """Connects joblib to an existing engine."""
+    if backend == "ray":
+        from ray.util.joblib import register_ray
+
+        register_ray()
+    if backend == "dask":
+        from dask.distributed import Client
+
+        Client(address)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=GRIDS)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
+    parser.add_argument("--backend", choices=("loky", "ray", "dask"), default="loky")
+    parser.add_argument("--address", help="scheduler of the dask cluster")
+    args = parser.parse_args()
+    use_cluster(args.backend, args.address)
+    seeds, variants = GRIDS[args.grid]
+    tasks = [(args.grid, *variant, seed, args.threads) for seed, variant in itertools.product(seeds, variants)]
+    with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
+        results = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(run)(*task) for task in tasks)
+        for _ in tqdm(results, total=len(tasks), unit="run"):
+            collect(args.grid)
+    print(f"{len(tasks)} runs are finished: {collect(args.grid).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
