@@ -237,7 +237,7 @@ class HerReplayBuffer:
         self.slot = np.full(args.num_envs, -1)  # where each environment's episode is being recorded
         self.step = np.zeros(args.num_envs, np.int64)  # steps recorded so far
         self.next_slot = 0
-        self.last_transition = np.cumsum(self.length)
+        self._count()
         self.compute_reward = env.unwrapped.compute_reward
         self.her_strategy, self.her_ratio, self.rng = args.her_strategy, args.her_k / (args.her_k + 1), rng
 
@@ -249,6 +249,7 @@ class HerReplayBuffer:
             self.slot[i], self.step[i] = self.next_slot, 0
             self.length[self.next_slot] = 0
             self.next_slot = (self.next_slot + 1) % len(self.length)
+        self._count()
         self._record(observation, starting)
 
     def add(self, action: np.ndarray, reward: np.ndarray, terminated: np.ndarray, next_observation: dict) -> None:
@@ -268,10 +269,13 @@ class HerReplayBuffer:
     def end(self, done: np.ndarray) -> None:
         """Releases the finished episodes for sampling."""
         self.length[self.slot[done]] = self.step[done]
-        self.last_transition = np.cumsum(self.length)
+        self._count()
+
+    def _count(self) -> None:
+        self.transitions_until = np.cumsum(self.length)  # in the finished episodes up to and with each slot
 
     def __len__(self) -> int:
-        return int(self.last_transition[-1])
+        return int(self.transitions_until[-1])
 
     def sample(self, n: int) -> dict[str, np.ndarray]:
         """Draws n transitions uniformly from the finished episodes and relabels k/(k + 1) of them."""
@@ -293,8 +297,8 @@ class HerReplayBuffer:
 
     def _draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         transition = self.rng.integers(len(self), size=n)
-        slot = np.searchsorted(self.last_transition, transition, side="right")
-        return slot, transition - (self.last_transition - self.length)[slot]
+        slot = np.searchsorted(self.transitions_until, transition, side="right")
+        return slot, transition - self.transitions_until[slot] + self.length[slot]
 
     def _hindsight_goals(self, slot: np.ndarray, step: np.ndarray) -> np.ndarray:
         length = self.length[slot]
@@ -325,7 +329,7 @@ class HerReplayBuffer:
 
     def state_dict(self) -> dict:
         """What a checkpoint keeps: the slots in use, the episodes being recorded included."""
-        used = max(self.slot.max() + 1, np.count_nonzero(self.length))
+        used = 1 + max(self.slot.max(), np.flatnonzero(self.length).max(initial=0))
         arrays = {name: torch.from_numpy(getattr(self, name)[:used]) for name in self.ARRAYS}
         return arrays | dict(slot=self.slot.tolist(), step=self.step.tolist(), next_slot=self.next_slot)
 
@@ -333,7 +337,7 @@ class HerReplayBuffer:
         for name in self.ARRAYS:
             getattr(self, name)[: len(state[name])] = state[name].numpy()
         self.slot[:], self.step[:], self.next_slot = state["slot"], state["step"], state["next_slot"]
-        self.last_transition = np.cumsum(self.length)
+        self._count()
 
 
 # ------------------------------------------------------------------------------------------------------------ losses
@@ -837,6 +841,8 @@ def main() -> None:
     except (InputError, FloatingPointError) as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:  # while nothing is being trained
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def main():
         "gymnasium_robotics": version("gymnasium-robotics"),
         "mujoco": version("mujoco"),
         "numpy": np.__version__,
+        "load_before": os.getloadavg()[0],  # processes that wanted a core, over the last minute: 0 is an idle machine
     }
     rows = []
     for id, num_envs, ways in CASES:
