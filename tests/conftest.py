@@ -1,0 +1,185 @@
+"""What the tests of the scripts share: how to run a script as users do, and how to compare runs."""
+
+import csv
+import importlib
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(os.environ.get("SCRIPTS", Path(__file__).parent.parent))  # SCRIPTS: test copies of the scripts elsewhere
+TESTS = Path(__file__).parent
+SMALL = "--torch-threads 1 --hidden-layers 1 --hidden-size 16 --batch-size 16 --buffer-size 4000 --eval-episodes 4"
+# A script and the flags of a small task that takes a few seconds at most.
+SEEK = {
+    "ddpg_her": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
+    "ddpg_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
+}
+SCRIPTS = list(SEEK)
+
+
+@pytest.fixture(params=SCRIPTS)
+def script(request):
+    """The name of each script in turn."""
+    return request.param
+
+
+@pytest.fixture
+def module(script):
+    """The script, imported."""
+    return importlib.import_module(script)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """PyTorch with several threads on a machine that is busy with several jobs is many times slower."""
+    torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    sys.path.insert(0, str(ROOT))
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+@dataclass
+class Finished:
+    status: int  # as the shell sees it
+    out: str
+    err: str
+
+
+class Started:
+    """A script that runs as `__main__` in a process of its own, forked from one that has imported PyTorch."""
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["envs", "torch.utils.tensorboard", "torch._dynamo", "tyro", "tqdm", "imageio"])
+
+    def __init__(self, script, argv, folder, logs):
+        self.logs = [logs / "stdout", logs / "stderr"]
+        self.process = self.context.Process(target=_main, args=(str(script), argv, folder, self.logs))
+        self.process.start()
+
+    def kill(self, number):
+        os.kill(self.process.pid, number)
+
+    def finish(self):
+        self.process.join(300)
+        assert self.process.exitcode is not None, "still running"
+        status = self.process.exitcode
+        return Finished(status if status >= 0 else 128 - status, *(log.read_text() for log in self.logs))
+
+
+def _main(script, argv, folder, logs):
+    os.chdir(folder)
+    for descriptor, log in enumerate(logs, start=1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    # What Python itself does for `python script argv`
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1, closefd=False), os.fdopen(2, "w", 1, closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path[:0] = [str(Path(script).parent), str(TESTS)]
+    sys.argv = [script, *argv]
+    runpy.run_path(script, run_name="__main__")
+
+
+@pytest.fixture
+def start(tmp_path, tmp_path_factory):
+    """Starts `python script.py flags` in tmp_path; flags are strings of words, or lists of words."""
+    started = []
+
+    def start(script, *flags):
+        argv = [word for part in flags for word in (part.split() if isinstance(part, str) else part)]
+        path = script if isinstance(script, Path) else ROOT / f"{script}.py"
+        started.append(Started(path, argv, tmp_path, tmp_path_factory.mktemp("logs")))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.is_alive():
+            each.process.kill()
+
+
+@pytest.fixture
+def run(start):
+    """Runs `python script.py flags` in tmp_path to its end."""
+    return lambda script, *flags: start(script, *flags).finish()
+
+
+@pytest.fixture
+def train(run, tmp_path):
+    """Trains as run/<name> without an error; returns its folder."""
+
+    def train(script, name, *flags):
+        finished = run(script, SMALL, *flags, f"--run-name {name}")
+        assert finished.status == 0, finished.err
+        return tmp_path / "runs" / name
+
+    return train
+
+
+# ----------------------------------------------------------------------------------------------------------- comparing
+
+
+def evaluations(folder):
+    """The rows of evaluations.csv without the time."""
+    with open(folder / "evaluations.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert all(float(row.pop("wall_seconds")) >= 0 for row in rows)
+    return rows
+
+
+def checkpoint(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def contents(folder):
+    """All that a run has learned and will need, without times and without memory that was never written."""
+    saved = checkpoint(folder)
+    parts, progress = saved["parts"], saved["progress"]
+    buffer = parts.pop("buffer")
+    arrays = {name: buffer.pop(name) for name in list(buffer) if torch.is_tensor(buffer[name])}
+    used = arrays["length"].clone()
+    for slot, step in zip(buffer["slot"], buffer["step"], strict=True):
+        used[slot] = step
+    transitions = ("action", "reward", "terminated")
+    episodes = [
+        {name: array[i, : length + (name not in transitions)] for name, array in arrays.items() if name != "length"}
+        for i, length in enumerate(used.tolist())
+    ]
+    del progress["wall_seconds"]
+    for row in progress["evaluations"]:
+        del row["wall_seconds"]
+    return dict(parts=parts, progress=progress, buffer=buffer, length=arrays["length"], episodes=episodes)
+
+
+def assert_same(one, other, where=""):
+    """Equal to the last bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for i in range(len(one)):
+            assert_same(one[i], other[i], f"{where}/{i}")
+    elif torch.is_tensor(one):
+        assert one.dtype == other.dtype, where
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=where, strict=True)
+    else:
+        assert one == other, where
+
+
+def assert_same_runs(folder, other):
+    """The same to the last bit, except for times."""
+    assert_same(contents(folder), contents(other))
+    assert evaluations(folder) == evaluations(other)

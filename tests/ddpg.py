@@ -1,0 +1,58 @@
+"""Small networks and random batches in double precision, for the tests of the DDPG scripts' losses."""
+
+import numpy as np
+import torch
+
+OBSERVATION, GOAL, ACTION, BATCH = 4, 3, 2, 24
+
+
+def make_args(module, **kwargs):
+    """Args of a script, without those that it does not have."""
+    kwargs = dict(hidden_layers=2, hidden_size=6, gamma=0.9, torch_threads=1) | kwargs
+    return module.Args(**{name: value for name, value in kwargs.items() if hasattr(module.Args, name)})
+
+
+def make_networks(module, args, seed=0):
+    """Critic, target critic, actor and target actor, all different, with biases that are not zero."""
+    torch.manual_seed(seed)
+    networks = [
+        kind(OBSERVATION, GOAL, ACTION, args).double()
+        for kind in (module.Critic, module.Critic, module.Actor, module.Actor)
+    ]
+    for network in networks:
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.6)
+    return networks
+
+
+def make_batch(module, seed=0, rewards=(-1.0, 0.0)):
+    """Random transitions; some are terminated, rewards alternate."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return torch.from_numpy(rng.normal(size=(BATCH, *shape)))
+
+    return module.Batch(
+        observation=normal(OBSERVATION),
+        action=normal(ACTION).tanh(),
+        reward=torch.tensor(rewards, dtype=torch.float64).repeat(BATCH)[:BATCH],
+        next_observation=normal(OBSERVATION),
+        terminated=torch.from_numpy((np.arange(BATCH) % 5 == 0).astype(float)),
+        goal=normal(GOAL),
+    )
+
+
+def forward(network, *inputs):
+    """A ReLU network in numpy: its output, and the weights and masks on the way, (batch, ...)."""
+    layers = [layer for layer in network.net if isinstance(layer, torch.nn.Linear)]
+    weights = [layer.weight.detach().numpy() for layer in layers]
+    biases = [layer.bias.detach().numpy() for layer in layers]
+    x = np.concatenate([np.asarray(each) for each in inputs], axis=1)
+    activations, masks = [x], []
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = x @ weight.T + bias
+        if i < len(weights) - 1:
+            masks.append((x > 0).astype(float))
+            x = x * masks[-1]
+            activations.append(x)
+    return x, weights, masks, activations

@@ -1,0 +1,103 @@
+"""Small multi-goal environments that are awkward on purpose; their ids are used as `goal_envs:Walk-v0`."""
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+
+class GoalEnv(gym.Env):
+    """Rewards 1 where the goal is achieved exactly."""
+
+    def __init__(self, observation, achieved_goal, desired_goal, action):
+        self.observation_space = Dict(observation=observation, achieved_goal=achieved_goal, desired_goal=desired_goal)
+        self.action_space = action
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return np.all(np.equal(achieved_goal, desired_goal), axis=(-2, -1)).astype(np.float64)
+
+
+class Walk(GoalEnv):
+    """A walk on the integers: two-dimensional goals and actions, rewards {0, 1}, episodes of any length.
+
+    The start and the goal (near 50), and the episode's own limit come from the seed. Reaching the goal terminates.
+    An observation says which episode and step it belongs to: ((tag, step), (x, y)).
+    """
+
+    def __init__(self, dtype="int16", longest=12):
+        self.longest = longest
+        goal = Box(0, 100, (1, 2), np.dtype(dtype))
+        super().__init__(Box(0, 1_000_000, (2, 2), np.int32), goal, goal, Box(-2.0, 4.0, (2, 1), np.float64))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.tag = self.np_random.integers(1_000_000)
+        self.limit = self.np_random.integers(1, self.longest, endpoint=True)
+        self.position, self.goal = self.np_random.integers(47, 53, (2, 1, 2), endpoint=True)
+        self.steps = 0
+        return self.observation(), {}
+
+    def observation(self):
+        dtype = self.observation_space["desired_goal"].dtype
+        return dict(
+            observation=np.array([[self.tag, self.steps], self.position[0]], np.int32),
+            achieved_goal=self.position.astype(dtype),
+            desired_goal=self.goal.astype(dtype),
+        )
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.position = np.clip(self.position + np.rint(action.T - 1).astype(int), 0, 100)
+        self.steps += 1
+        observation = self.observation()
+        reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
+        truncated = bool(self.steps >= self.limit)
+        return observation, reward, reward == 1, truncated, {"is_success": reward == 1}
+
+
+class OneGoal(Walk):
+    """compute_reward takes one goal only."""
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return float(np.sum(achieved_goal != desired_goal) == 0)
+
+
+class Strict(Walk):
+    """compute_reward raises on a batch, and says so in two lines."""
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        if np.ndim(achieved_goal) != 2:
+            raise ValueError("one goal\nat a time")
+        return super().compute_reward(achieved_goal, desired_goal, info)
+
+
+class Poison(GoalEnv):
+    """Reward {-1, 0} and float goals; observations of a few episodes become `value` after two steps."""
+
+    def __init__(self, value=np.nan, rarity=40):
+        self.value, self.rarity = value, rarity
+        box = Box(-1e10, 1e10, (2,), np.float64)
+        super().__init__(box, box, box, Box(-1, 1, (2,), np.float32))
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return (np.linalg.norm(achieved_goal - desired_goal, axis=-1) < 0.3) - 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.poisoned = self.np_random.integers(self.rarity) == 0
+        self.goal, self.position, self.steps = self.np_random.uniform(-1, 1, 2), np.zeros(2), 0
+        return self.observation(), {}
+
+    def observation(self):
+        poison = self.value if self.poisoned and self.steps >= 2 else 0.0
+        return dict(observation=self.position + poison, achieved_goal=self.position.copy(), desired_goal=self.goal)
+
+    def step(self, action):
+        self.position = self.position + np.clip(np.nan_to_num(action), -1, 1) / 3
+        self.steps += 1
+        reward = float(self.compute_reward(self.position, self.goal, {}))
+        return self.observation(), reward, False, False, {"is_success": reward == 0}
+
+
+for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
+    gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
+gym.register("Endless-v0", entry_point="goal_envs:Walk")

@@ -1,0 +1,308 @@
+"""The goal-gradient loss: against finite differences, a chain written by hand, and the baseline; the diff; learning."""
+
+import ast
+import difflib
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SEEK, assert_same, checkpoint, evaluations
+from ddpg import ACTION, BATCH, GOAL, OBSERVATION, forward, make_args, make_batch, make_networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ddpg_her
+import ddpg_her_reengage as reengage
+
+ALPHA = 0.7
+
+
+def gradient_term(networks, batch, args):
+    """The goal-gradient term, and its gradient by the critic's parameters: what alpha adds, divided by alpha."""
+    critic, target_critic, _, target_actor = networks
+    losses, gradients = [], []
+    for alpha in (0.0, ALPHA):
+        args = reengage.replace(args, alpha=alpha)
+        loss, metrics = reengage.critic_loss(critic, target_critic, target_actor, batch, args)
+        losses.append(loss.item())
+        gradients.append(torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True))
+    term = (losses[1] - losses[0]) / ALPHA
+    assert metrics["gradient_loss"].item() == pytest.approx(term, rel=1e-9)
+    return term, [(after - before).numpy() / ALPHA for before, after in zip(*gradients, strict=True)]
+
+
+def differences(function, goal, step=1e-6):
+    """Central differences of function(goal), (batch,), by each goal dimension: (batch, goal_dim)."""
+    columns = []
+    for unit in np.eye(goal.shape[1]) * step:
+        columns.append((function(goal + unit) - function(goal - unit)) / (2 * step))
+    return np.stack(columns, axis=1)
+
+
+def q_values(critic, observation, action):
+    return lambda goal: forward(critic, observation, action, goal)[0][:, 0]
+
+
+def targets(target_critic, target_actor, batch, args, reward=None):
+    """y(g), with its clipping; reward may be a function of the goal."""
+
+    def target(goal):
+        action = np.tanh(forward(target_actor, batch.next_observation, goal)[0])
+        next_q = forward(target_critic, batch.next_observation, action, goal)[0][:, 0]
+        r = batch.reward.numpy() if reward is None else reward(goal)
+        y = r + args.gamma * (1 - batch.terminated.numpy()) * next_q
+        return np.clip(y, -1 / (1 - args.gamma), 0) if args.clip_target else y
+
+    return target
+
+
+# ------------------------------------------------------------------------------------------------------ sparse, Eq. 9
+
+
+@pytest.mark.parametrize("clip_target", [False, True])
+@pytest.mark.parametrize(("c_low", "rewards"), [(-1.0, (-1.0, 0.0)), (0.0, (0.0, 1.0, 0.0)), (-1.0, (-1.0,))])
+def test_term_equals_finite_differences(clip_target, c_low, rewards):
+    args = make_args(reengage, c_low=c_low, clip_target=clip_target, gamma=0.8)
+    critic, target_critic, _, target_actor = networks = make_networks(reengage, args)
+    batch = make_batch(reengage, rewards=rewards)
+    goal = batch.goal.numpy()
+    target = targets(target_critic, target_actor, batch, args)
+    target_gradient = differences(target, goal)
+    difference = differences(q_values(critic, batch.observation, batch.action), goal) - target_gradient
+    counted = batch.reward.numpy() == c_low
+    if clip_target:
+        active = (target(goal) == -5) | (target(goal) == 0)
+        assert 0 < active[counted].sum() < counted.sum()
+        assert not target_gradient[active].any()
+    expected = (np.square(difference).sum(axis=1) * counted).sum() / BATCH  # sum over goals, mean over the whole batch
+    assert gradient_term(networks, batch, args)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_target_gradient_goes_through_the_target_actor():
+    """With a target actor that ignores the goal, the term is another one; finite differences tell the right one."""
+    args = make_args(reengage)
+    critic, target_critic, _, target_actor = make_networks(reengage, args)
+    batch = make_batch(reengage, rewards=(-1.0,))
+    with torch.no_grad():  # the direct way from the goal to the target critic is cut
+        target_critic.net[0].weight[:, OBSERVATION + ACTION :] = 0
+    target_gradient = differences(targets(target_critic, target_actor, batch, args), batch.goal.numpy())
+    assert np.abs(target_gradient).max() > 0.05
+    q_gradient = differences(q_values(critic, batch.observation, batch.action), batch.goal.numpy())
+    expected = np.square(q_gradient - target_gradient).sum(axis=1).mean()
+    term, _ = gradient_term([critic, target_critic, None, target_actor], batch, args)
+    assert term == pytest.approx(expected, rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    clip_target=st.booleans(),
+    hidden_layers=st.integers(1, 3),
+    gamma=st.sampled_from([0.5, 0.9, 0.98]),
+)
+def test_term_and_its_gradient_equal_the_chain_written_by_hand(seed, clip_target, hidden_layers, gamma):
+    """∇_g Q = P W₁ᵀ D₁ W₂ᵀ D₂ … w of a ReLU network with masks D; the masks do not change with the weights."""
+    args = make_args(reengage, clip_target=clip_target, hidden_layers=hidden_layers, gamma=gamma)
+    critic, target_critic, _, target_actor = networks = make_networks(reengage, args, seed)
+    batch = make_batch(reengage, seed)
+
+    def input_gradient(weights, masks, outward):
+        """outward (batch, outputs) is carried back through the network to its input."""
+        for weight, mask in zip(weights[:0:-1], masks[::-1], strict=True):
+            outward = (outward @ weight) * mask
+        return outward @ weights[0]
+
+    ones = np.ones((BATCH, 1))
+    _, weights, masks, _ = forward(critic, batch.observation, batch.action, batch.goal)
+    q_gradient = input_gradient(weights, masks, ones)[:, OBSERVATION + ACTION :]
+
+    before_tanh, actor_weights, actor_masks, _ = forward(target_actor, batch.next_observation, batch.goal)
+    next_action = np.tanh(before_tanh)
+    _, *target_network, _ = forward(target_critic, batch.next_observation, next_action, batch.goal)
+    by_input = input_gradient(*target_network, ones)
+    by_action = by_input[:, OBSERVATION : OBSERVATION + ACTION]
+    through_actor = input_gradient(actor_weights, actor_masks, by_action * (1 - next_action**2))[:, OBSERVATION:]
+    scale = args.gamma * (1 - batch.terminated.numpy()[:, None])
+    y = targets(target_critic, target_actor, batch, reengage.replace(args, clip_target=False))(batch.goal.numpy())
+    inside = (y > -1 / (1 - args.gamma)) & (y < 0) if clip_target else np.ones(BATCH)
+    target_gradient = scale * inside[:, None] * (by_input[:, OBSERVATION + ACTION :] + through_actor)
+
+    counted = batch.reward.numpy()[:, None] == -1
+    residual = (q_gradient - target_gradient) * counted
+    term, gradients = gradient_term(networks, batch, args)
+    assert term == pytest.approx(np.square(residual).sum() / BATCH, rel=1e-9)
+
+    # Parameter gradient: 2/B Σ (what comes from the output)(what comes from the residual)ᵀ for every weight matrix.
+    inward = np.concatenate([np.zeros((BATCH, OBSERVATION + ACTION)), residual], axis=1)
+    for layer, weight in enumerate(weights):
+        outward = ones
+        for later in range(len(weights) - 1, layer, -1):
+            outward = (outward @ weights[later]) * masks[later - 1]
+        np.testing.assert_allclose(gradients[2 * layer], 2 / BATCH * outward.T @ inward, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(gradients[2 * layer + 1], 0, atol=1e-10)  # biases only matter through the masks
+        if layer < len(masks):
+            inward = (inward @ weight.T) * masks[layer]
+
+
+def test_no_transition_counted_means_no_term():
+    args = make_args(reengage)
+    networks = make_networks(reengage, args)
+    term, gradients = gradient_term(networks, make_batch(reengage, rewards=(0.0,)), args)
+    assert term == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_value_loss_is_the_baselines():
+    args = make_args(reengage, alpha=ALPHA)
+    critic, target_critic, _, target_actor = make_networks(reengage, args)
+    batch = make_batch(reengage)
+    baseline, _ = ddpg_her.critic_loss(critic, target_critic, target_actor, batch, make_args(ddpg_her))
+    _, metrics = reengage.critic_loss(critic, target_critic, target_actor, batch, args)
+    assert metrics["value_loss"].item() == baseline.item()
+    plain, _ = reengage.critic_loss(critic, target_critic, target_actor, batch, reengage.replace(args, alpha=0.0))
+    assert plain.item() == baseline.item()
+
+
+def test_goals_of_the_batch_are_left_alone():
+    args = make_args(reengage, alpha=ALPHA)
+    critic, target_critic, _, target_actor = make_networks(reengage, args)
+    batch = make_batch(reengage)
+    reengage.critic_loss(critic, target_critic, target_actor, batch, args)
+    assert not batch.goal.requires_grad
+    assert batch.goal.grad is None
+
+
+# ------------------------------------------------------------------------------------------ normalisation; dense, Eq. 8
+
+
+def normalised_batch(args, env, seed=0, close=0):
+    """A batch as training makes it, in double precision, and the raw sample; `close` goals are already reached."""
+    policy, rng = reengage.Policy(env, args), np.random.default_rng(seed)
+    if args.normalize:
+        policy.observation_norm.update(rng.normal(size=(100, OBSERVATION)) * 2 + 1)
+        policy.goal_norm.update(rng.normal(size=(100, GOAL)) * [0.3, 2, 5] - 1)
+    sample = make_batch(reengage, seed)
+    x = dict(
+        observation=sample.observation,
+        action=sample.action,
+        next_observation=sample.next_observation,
+        terminated=sample.terminated,
+        goal=sample.goal * torch.tensor([0.3, 2, 5]) - 1,
+        next_achieved_goal=torch.from_numpy(rng.normal(size=(BATCH, GOAL))),
+        reward=sample.reward,
+    )
+    x["next_achieved_goal"][:close] = x["goal"][:close]
+    if args.dense:
+        x["reward"] = -(x["next_achieved_goal"] - x["goal"]).norm(dim=1)
+    (batch,) = reengage.make_batches({name: column.numpy() for name, column in x.items()}, policy, args)
+    return batch, x, policy
+
+
+class SpaceOnly(gym.Env):
+    """Spaces of the sizes that make_networks uses."""
+
+    def __init__(self):
+        box = gym.spaces.Box(-1, 1, (GOAL,))
+        observation = gym.spaces.Box(-1, 1, (OBSERVATION,))
+        self.observation_space = gym.spaces.Dict(observation=observation, achieved_goal=box, desired_goal=box)
+        self.action_space = gym.spaces.Box(-1, 1, (ACTION,))
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
+@pytest.mark.parametrize("clip_target", [False, True], ids=["", "clipped"])
+def test_gradient_is_by_the_goal_as_the_networks_see_it(dense, normalize, clip_target):
+    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, batch_size=BATCH, cuda=False)
+    args = make_args(reengage, **flags)
+    critic, target_critic, _, target_actor = networks = make_networks(reengage, args)
+    batch, x, policy = normalised_batch(args, SpaceOnly())
+    goal = batch.goal.numpy()
+    assert not normalize or (np.abs(goal) < 5).all()
+    mean, std = (policy.goal_norm.mean.numpy(), policy.goal_norm.std.numpy()) if normalize else (0, 1)
+    np.testing.assert_allclose(goal * std + mean, x["goal"].numpy(), rtol=1e-5)
+
+    def reward(goal):  # R = −‖achieved − goal‖₂, of the normalised goal
+        return -np.linalg.norm(x["next_achieved_goal"].numpy() - (goal * std + mean), axis=1)
+
+    target = targets(target_critic, target_actor, batch, args, reward if dense else None)
+    difference = differences(q_values(critic, batch.observation, batch.action), goal) - differences(target, goal)
+    counted = np.ones(BATCH) if dense else batch.reward.numpy() == -1
+    expected = (np.square(difference).sum(axis=1) * counted).mean()
+    term, gradients = gradient_term(networks, batch, args)
+    assert term == pytest.approx(expected, rel=1e-5)
+    assert any(np.abs(gradient).max() > 0.01 for gradient in gradients)
+
+
+def test_dense_counts_every_transition_and_survives_a_reached_goal():
+    """At the goal itself the distance has no gradient; 0 is used, and nothing becomes infinite."""
+    args = make_args(reengage, dense=True, normalize=False, batch_size=BATCH, cuda=False, c_low=-1.0)
+    networks = make_networks(reengage, args)
+    batch, *_ = normalised_batch(args, SpaceOnly(), close=5)
+    assert not batch.reward_gradient[:5].any()
+    np.testing.assert_allclose(batch.reward_gradient[5:].norm(dim=1), 1, rtol=1e-6)
+    term, gradients = gradient_term(networks, batch, args)
+    assert np.isfinite(term)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    alone = sum(
+        gradient_term(networks, reengage.Batch(*(column[i : i + 1] for column in batch)), args)[0] for i in range(BATCH)
+    )
+    assert term == pytest.approx(alone / BATCH, rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------- beside the baseline
+
+HAND = (  # the settings of HandReach-v2, in miniature
+    "--env-id HandReach-v2 --num-envs 2 --train-frequency 100 --gradient-steps 3 --target-network-frequency 3 "
+    "--total-timesteps 400 --eval-frequency 200"
+)
+AWKWARD = (
+    '--env-id goal_envs:Poison-v0 --env-kwargs {"rarity":1000000000} --normalize --clip-target --action-l2 1 '
+    "--learning-starts 30 --num-envs 3 --total-timesteps 300 --eval-frequency 100 --gradient-steps 2 --gamma 0.6"
+)
+
+
+@pytest.mark.parametrize("flags", [f"{SEEK['ddpg_her']} --total-timesteps 300", AWKWARD, HAND])
+def test_alpha_0_is_the_baseline_to_the_last_bit(train, flags):
+    baseline, plain, full = (
+        train(script, name, flags, alpha)
+        for script, name, alpha in (
+            ("ddpg_her", "baseline", ""),
+            ("ddpg_her_reengage", "plain", "--alpha 0"),
+            ("ddpg_her_reengage", "full", "--alpha 0.05"),
+        )
+    )
+    parts = [checkpoint(folder)["parts"] for folder in (baseline, plain, full)]
+    for each in parts:
+        del each["buffer"]
+    assert evaluations(baseline) == evaluations(plain)
+    assert_same(parts[0], parts[1])
+    assert parts[0]["critic_optimizer"]["state"][0]["step"] > 5
+    with pytest.raises(AssertionError):
+        assert_same(parts[0]["critic"], parts[2]["critic"])
+
+
+def test_the_diff_is_the_method():
+    """Few lines differ, the docstring and what --dense needs apart."""
+
+    def code(name):
+        source = (ROOT / name).read_text()
+        docstring = ast.parse(source).body[0]
+        return source.splitlines()[docstring.end_lineno :]
+
+    diff = difflib.unified_diff(code("ddpg_her.py"), code("ddpg_her_reengage.py"), n=0, lineterm="")
+    changed = [line for line in diff if line[0] in "+-" and line[:3] not in ("+++", "---")]
+    assert 10 < len(changed) <= 50, "\n".join(changed)
+
+
+@pytest.mark.parametrize("script", ["ddpg_her", "ddpg_her_reengage"])
+def test_learns_to_seek(run, tmp_path, script):
+    finished = run(
+        script,
+        '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --total-timesteps 6000 --learning-starts 500',
+        "--batch-size 128 --hidden-size 64 --learning-rate 1e-3 --eval-frequency 2000 --torch-threads 1 --run-name r",
+    )
+    assert finished.status == 0, finished.err
+    rates = [float(row["success_rate"]) for row in evaluations(tmp_path / "runs" / "r")]
+    assert rates[0] < 0.3
+    assert rates[-1] >= 0.9
