@@ -25,14 +25,15 @@ class Walk(GoalEnv):
 
     def __init__(self, dtype="int16", longest=12):
         self.longest = longest
-        goal = Box(0, 100, (1, 2), np.dtype(dtype))
+        self.high = 1 if dtype == "bool" else 100
+        goal = Box(0, self.high, (1, 2), np.dtype(dtype))
         super().__init__(Box(0, 1_000_000, (2, 2), np.int32), goal, goal, Box(-2.0, 4.0, (2, 1), np.float64))
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.tag = self.np_random.integers(1_000_000)
         self.limit = self.np_random.integers(1, self.longest, endpoint=True)
-        self.position, self.goal = self.np_random.integers(47, 53, (2, 1, 2), endpoint=True)
+        self.position, self.goal = self.np_random.integers(47, 53, (2, 1, 2), endpoint=True) % (self.high + 1)
         self.steps = 0
         return self.observation(), {}
 
@@ -46,7 +47,7 @@ class Walk(GoalEnv):
 
     def step(self, action):
         assert self.action_space.contains(action), action
-        self.position = np.clip(self.position + np.rint(action.T - 1).astype(int), 0, 100)
+        self.position = np.clip(self.position + np.rint(action.T - 1).astype(int), 0, self.high)
         self.steps += 1
         observation = self.observation()
         reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))

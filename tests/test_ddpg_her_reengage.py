@@ -299,8 +299,8 @@ def test_the_diff_is_the_method():
 def test_learns_to_seek(run, tmp_path, script):
     finished = run(
         script,
-        '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --total-timesteps 6000 --learning-starts 500',
-        "--batch-size 128 --hidden-size 64 --learning-rate 1e-3 --eval-frequency 2000 --torch-threads 1 --run-name r",
+        '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --total-timesteps 3000 --learning-starts 300',
+        "--batch-size 128 --hidden-size 64 --learning-rate 2e-3 --eval-frequency 1000 --torch-threads 1 --run-name r",
     )
     assert finished.status == 0, finished.err
     rates = [float(row["success_rate"]) for row in evaluations(tmp_path / "runs" / "r")]

@@ -1,0 +1,470 @@
+"""The command line: help, defaults, bad input, what a run writes, evaluation, copied files, other environments."""
+
+import dataclasses
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SCRIPTS, SEEK, SMALL, TESTS, checkpoint, evaluations
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# ------------------------------------------------------------ help and defaults
+
+
+def shown_defaults(text):
+    """What --help says each flag's default is."""
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+    parts = re.split(r" (?=--[a-z])", text)
+    found = {}
+    for part in parts:
+        if default := re.search(r"\(default: (.*?)\)", part):
+            found.setdefault(part.split()[0].replace("--no-", "--"), default[1])
+    return found
+
+
+SEEK5 = {
+    "--total-timesteps": "12000", "--hidden-layers": "2", "--gamma": "0.95", "--tau": "0.005", "--batch-size": "512",
+    "--exploration-noise": "0.03", "--random-action-probability": "0.0", "--normalize": "False",
+    "--learning-starts": "1000", "--eval-frequency": "2000", "--eval-episodes": "50", "--her-k": "4",
+    "--her-strategy": "future", "--train-frequency": "1", "--gradient-steps": "1",
+}  # fmt: skip
+HAND = {
+    "--hidden-layers": "3", "--gamma": "0.98", "--tau": "0.05", "--gradient-steps": "40",
+    "--target-network-frequency": "40", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
+    "--normalize": "True", "--clip-target": "True", "--action-l2": "1.0", "--learning-starts": "0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "env_id", "expected"),
+    [
+        ("ddpg_her", "ContinuousSeek5-v0", SEEK5 | {"--learning-rate": "0.001"}),
+        ("ddpg_her", "ContinuousSeek10-v0", SEEK5 | {"--batch-size": "256", "--total-timesteps": "50000"}),
+        ("ddpg_her", "ContinuousSeek20-v0", SEEK5 | {"--batch-size": "256", "--total-timesteps": "400000"}),
+        ("ddpg_her", "HandReach-v2", HAND),
+        ("ddpg_her_reengage", "ContinuousSeek5-v0", SEEK5 | {"--learning-rate": "0.0015", "--alpha": "0.04"}),
+        (
+            "ddpg_her_reengage",
+            "ContinuousSeek10-v0",
+            SEEK5 | {"--learning-rate": "0.001", "--alpha": "0.02", "--total-timesteps": "50000"},
+        ),
+        (
+            "ddpg_her_reengage",
+            "ContinuousSeek-v0",
+            SEEK5
+            | {"--batch-size": "128", "--learning-rate": "0.0005", "--alpha": "0.01", "--total-timesteps": "400000"},
+        ),
+        ("ddpg_her_reengage", "HandReach-v2", HAND | {"--alpha": "0.01", "--c-low": "-1.0"}),
+    ],
+)
+def test_help_shows_the_papers_settings(run, script, env_id, expected):
+    finished = run(script, "--help --env-id", env_id)
+    assert finished.status == 0
+    assert finished.err == ""
+    shown = shown_defaults(finished.out)
+    assert {name: shown.get(name) for name in expected} == expected
+
+
+def test_help_explains_every_flag(run, module, script):
+    text = run(script, "--help").out
+    for field in dataclasses.fields(module.Args):
+        assert f"--{field.name.replace('_', '-')}" in text
+    docstrings = re.findall(r'^    """(.+)"""$', (ROOT / f"{script}.py").read_text(), flags=re.MULTILINE)
+    assert len(docstrings) >= len(dataclasses.fields(module.Args))
+
+
+def test_explicit_flags_win(module):
+    args = module.parse_args(["--env-id", "ContinuousSeek5-v0", "--batch-size", "33", "--gamma", "0.5", "--normalize"])
+    assert (args.batch_size, args.gamma, args.normalize) == (33, 0.5, True)
+    assert (args.hidden_layers, args.total_timesteps) == (2, 12_000)
+    args = module.parse_args(["--batch_size=34", "--env-id=ContinuousSeek10-v0"])
+    assert (args.batch_size, args.total_timesteps) == (34, 50_000)
+    assert module.parse_args(["--env-id", "HandReach-v2", "--no-clip-target"]).clip_target is False
+
+
+def test_alpha_0_takes_the_baselines_settings(request):
+    baseline, reengage = (__import__(name) for name in ("ddpg_her", "ddpg_her_reengage"))
+    for env_id in ("ContinuousSeek-v0", "ContinuousSeek5-v0", "ContinuousSeek10-v0", "HandReach-v2", "FetchReach-v4"):
+        plain = dataclasses.asdict(reengage.parse_args(["--env-id", env_id, "--alpha", "0"]))
+        assert plain.pop("alpha") == 0
+        del plain["c_low"], plain["dense"]
+        assert plain == dataclasses.asdict(baseline.parse_args(["--env-id", env_id]))
+    args = reengage.parse_args(["--env-id", "ContinuousSeek5-v0", "--alpha", "0", "--learning-rate", "0.0015"])
+    assert args.learning_rate == 0.0015
+
+
+# ------------------------------------------------------------ bad input
+
+
+def refused(finished, folder, *words, left=()):
+    """One clear line, exit status 2, nothing written."""
+    assert finished.status == 2, finished
+    assert finished.out == ""
+    assert "Traceback" not in finished.err
+    assert finished.err.count("\n") == 1, finished.err
+    assert sorted(path.name for path in folder.iterdir()) == sorted(left)
+    for word in words:
+        assert word in finished.err
+    return True
+
+
+BAD_ENVIRONMENTS = [
+    ("--env-id ContinuousSeak5-v0", ["ContinuousSeak5-v0", "ContinuousSeek5-v0"]),
+    ("--env-id HandReach-v9", ["HandReach-v9", "HandReach-v2"]),
+    ("--env-id FetchReech-v4", ["FetchReach-v4"]),
+    ("--env-id nothing_like_this", ["nothing_like_this"]),
+    ("--env-id no_such_module:Id-v0", ["no_such_module"]),
+    ("--env-id a/b/c:d", ["a/b/c:d"]),
+    ("--env-id=", ["environment"]),
+    ("--env-id Pendulum-v1", ["Pendulum-v1", "multi-goal"]),
+    ("--env-id CartPole-v1", ["CartPole-v1", "multi-goal"]),
+    ("--env-id FetchReach-v1", ["FetchReach-v1"]),
+    ("--env-id BitFlip-v0", ["discrete"]),
+    ("--env-id DriveSeek-v0", ["DriveSeek-v0"]),
+    ("--env-id NoisySeek-v0", ["NoisySeek-v0"]),
+    ("--env-id goal_envs:Endless-v0", ["time limit"]),
+    ("--env-id goal_envs:OneGoal-v0", ["compute_reward"]),
+    ("--env-id goal_envs:Strict-v0", ["compute_reward", "one goal"]),
+    ("--env-kwargs {d:7}", ["--env-kwargs", "JSON"]),
+    ("--env-kwargs [7]", ["--env-kwargs", "JSON"]),
+    ("--env-kwargs 7", ["--env-kwargs", "JSON"]),
+    ("--env-kwargs=", ["--env-kwargs", "JSON"]),
+    ('--env-kwargs {"dimension":7}', ["dimension"]),
+    ('--env-kwargs {"d":0}', ["ContinuousSeek5-v0"]),
+    ('--env-kwargs {"d":"x"}', ["ContinuousSeek5-v0"]),
+    ('--env-kwargs {"d":2.5}', ["ContinuousSeek5-v0"]),
+    ('--env-kwargs {"reward_type":"other"}', ["reward_type"]),
+    ('--env-kwargs {"id":"x"}', ["--env-kwargs"]),
+    ('--env-kwargs {"render_mode":"rgb_array"}', ["render_mode"]),
+    ('--env-kwargs {"max_episode_steps":0}', ["max_episode_steps"]),
+    ('--env-kwargs {"max_episode_steps":-1}', []),
+    ('--env-kwargs {"max_episode_steps":"x"}', []),
+]
+
+
+def test_bad_environments(run, tmp_path, script):
+    if script == "ddpg_her":  # the method's own check refuses these two before their shapes are looked at
+        cases = BAD_ENVIRONMENTS
+    else:
+        cases = [*BAD_ENVIRONMENTS, ("--env-id DriveSeek-v0 --c-low 0", ["DriveSeek-v0"])]
+    check_refusals(run, tmp_path, script, cases)
+
+
+def check_refusals(run, tmp_path, script, cases):
+    """Runs all cases, and reports all that fail at once."""
+    failures = []
+    for flags, words in cases:
+        env_id = "" if "--env-id" in flags else "--env-id ContinuousSeek5-v0"
+        finished = run(script, env_id, "--torch-threads 1 --total-timesteps 20 --run-name x", flags)
+        try:
+            refused(finished, tmp_path, *words)
+        except AssertionError as error:
+            failures.append(f"{flags}: {str(error)[-800:]}")
+            shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+    assert not failures, "\n\n".join(failures)
+
+
+NUMBERS = {
+    "seed": [-1],
+    "total-timesteps": [0, -5],
+    "num-envs": [0, -1],
+    "hidden-layers": [0],
+    "hidden-size": [0],
+    "learning-rate": [0, -1, "nan", "inf"],
+    "batch-size": [0, -1],
+    "buffer-size": [0, 10, 19],
+    "gamma": [1, 1.5, -0.1, "nan"],
+    "tau": [0, 1.1, "nan"],
+    "train-frequency": [0],
+    "gradient-steps": [0],
+    "target-network-frequency": [0],
+    "learning-starts": [-1],
+    "exploration-noise": [-0.1, "nan", "inf"],
+    "random-action-probability": [-0.1, 1.1, "nan"],
+    "her-k": [-1],
+    "action-l2": [-1, "nan", "inf"],
+    "eval-frequency": [0],
+    "eval-episodes": [0],
+    "checkpoint-frequency": [0],
+    "torch-threads": [-1],
+    "alpha": [-1, "nan", "inf"],
+    "c-low": ["nan", -2, "inf"],
+}
+
+
+def test_numbers_out_of_range(run, tmp_path, script, module):
+    names = {field.name for field in dataclasses.fields(module.Args)}
+    cases = [
+        (f"--{flag}={value}", [f"--{flag}"])
+        for flag, values in NUMBERS.items()
+        if flag.replace("-", "_") in names
+        for value in values
+    ]
+    check_refusals(run, tmp_path, script, cases)
+
+
+def test_what_cannot_be_parsed_is_refused_by_tyro(run, tmp_path, script):
+    for flags in ("--batch-size many", "--no-such-flag", "--her-strategy never", "--env-id", "--batch-size 1.5"):
+        finished = run(script, flags)
+        assert finished.status == 2
+        assert "Traceback" not in finished.err
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if "reengage" in name])
+def test_rewards_must_fit_the_loss(run, tmp_path, script):
+    cases = [
+        ("--env-id ContinuousSeek5-v0 --dense", ["--dense"]),
+        ("--env-id ContinuousSeek5-v0 --c-low -0.5", ["--c-low", "-1"]),
+        ("--env-id goal_envs:Walk-v0", ["--c-low", "0"]),
+        ("--env-id goal_envs:Walk-v0 --c-low 0 --dense", ["--dense"]),
+        ('--env-id ContinuousSeek5-v0 --env-kwargs {"reward_type":"dense"}', ["--c-low"]),
+    ]
+    check_refusals(run, tmp_path, script, cases)
+
+
+def test_an_existing_run_is_not_overwritten(run, tmp_path, script):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    refused(run(script, SEEK[script], "--run-name mine"), tmp_path, "runs/mine", left=["runs"])
+    assert not list((tmp_path / "runs" / "mine").iterdir())
+
+
+class Malicious:
+    """Unpickling it creates a file."""
+
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def test_bad_checkpoints(run, train, tmp_path, script):
+    good = train(script, "good", SEEK[script], "--total-timesteps 60")
+    data = (good / "checkpoint.pt").read_bytes()
+    saved = checkpoint(good)
+    other = dict(saved, script="another_script", args=saved["args"] | {"another_setting": 1})
+    without_setting = dict(saved, args={k: v for k, v in saved["args"].items() if k != "gamma"} | {"gama": 0.9})
+    other_shape = dict(saved, args=saved["args"] | {"env_kwargs": '{"d": 3}'})
+    bad = {  # content of checkpoint.pt, and what the line says
+        "missing": (None, "no checkpoint"),
+        "empty": (b"", "damaged"),
+        "truncated": (data[: len(data) // 2], "damaged"),
+        "nearly": (data[:-10], "damaged"),
+        "garbage": (b"garbage" * 1000, "damaged"),
+        "list": ([1, 2], "damaged"),
+        "other": (other, "another_script"),
+        "changed": (without_setting, "damaged"),
+        "shape": (other_shape, "does not fit"),
+        "no_parts": (dict(saved, parts={}), "does not fit"),
+        "pickle": (pickle.dumps(Malicious()), "damaged"),
+        "malicious": (dict(saved, progress=Malicious()), "damaged"),
+        "legacy": (Malicious(), "damaged"),
+    }
+    failures = []
+    for name, (content, words) in bad.items():
+        folder = tmp_path / "runs" / name
+        folder.mkdir()
+        path = folder / "checkpoint.pt"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path, _use_new_zipfile_serialization=name != "legacy")
+        before = sorted(folder.iterdir())
+        for flags in ("--total-timesteps 100 --resume", "--evaluate"):
+            finished = run(script, flags, f"runs/{name}")
+            try:
+                refused(finished, tmp_path, words, left=["runs"])
+                assert sorted(folder.iterdir()) == before
+            except AssertionError as error:
+                failures.append(f"{name} {flags}: {str(error)[-600:]}")
+    assert not failures, "\n\n".join(failures)
+
+
+def test_a_checkpoint_of_another_script(run, train, tmp_path):
+    for one, other in (SCRIPTS[:2], SCRIPTS[1::-1]):
+        train(one, one, SEEK[one], "--total-timesteps 60")
+        for flags in ("--resume", "--evaluate"):
+            refused(run(other, flags, f"runs/{one}"), tmp_path, f"{one}.py", left=["runs"])
+
+
+def test_a_run_keeps_its_settings(run, train, tmp_path, script):
+    folder = train(script, "r", SEEK[script], "--total-timesteps 60")
+    before = (folder / "checkpoint.pt").read_bytes()
+    for flags, word in (
+        ("--env-id HandReach-v2", "--env-id"),
+        ("--gamma 0.5", "--gamma"),
+        ("--batch-size 17", "--batch-size"),
+        ("--seed 5", "--seed"),
+        ("--total-timesteps 60", "--total-timesteps"),  # there already
+        ("--total-timesteps 20", "--total-timesteps"),
+    ):
+        finished = run(script, f"--resume {folder.relative_to(tmp_path)}", flags)
+        refused(finished, tmp_path, word, left=["runs"])
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+# ------------------------------------------------------------ what a run produces
+
+
+def test_what_a_run_writes(run, tmp_path, script):
+    finished = run(script, SMALL, SEEK[script], "--total-timesteps 1030 --eval-frequency 500 --run-name r --seed 3")
+    assert finished.status == 0
+    assert finished.err == ""
+    folder = tmp_path / "runs" / "r"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert [path.name for path in folder.parent.iterdir()] == ["r"]
+
+    lines = (folder / "evaluations.csv").read_text().splitlines()
+    assert lines[0] == "global_step,success_rate,episodic_return,wall_seconds"
+    rows = evaluations(folder)
+    assert [row["global_step"] for row in rows] == ["0", "500", "1000", "1030"]
+    assert all(0 <= float(row["success_rate"]) <= 1 and -10 <= float(row["episodic_return"]) <= 0 for row in rows)
+    seconds = [float(line.split(",")[3]) for line in lines[1:]]
+    assert seconds == sorted(seconds)
+
+    result = finished.out.splitlines()[-1]
+    assert f"success rate {float(rows[-1]['success_rate']):.2f}" in result
+    assert "1030 steps" in result
+    assert "runs/r" in result
+
+    (events,) = folder.glob("events.out.tfevents.*")
+    log = EventAccumulator(str(events)).Reload()
+    scalars = {"charts/success_rate", "charts/episodic_return", "charts/SPS"}
+    scalars |= {"losses/value_loss", "losses/q", "losses/actor_loss"}
+    if "reengage" in script:
+        scalars.add("losses/gradient_loss")
+    assert set(log.Tags()["scalars"]) == scalars
+    assert [event.step for event in log.Scalars("charts/success_rate")] == [0, 500, 1000, 1030]
+    assert [event.step for event in log.Scalars("losses/q")] == [1000]
+    for row, event in zip(rows, log.Scalars("charts/episodic_return"), strict=True):
+        assert event.value == pytest.approx(float(row["episodic_return"]))
+    (table,) = log.Tensors("hyperparameters/text_summary")
+    table = table.tensor_proto.string_val[0].decode()
+    assert "|batch_size|16|" in table
+    assert "|seed|3|" in table
+
+    saved = checkpoint(folder)
+    assert saved["script"] == script
+    assert saved["args"]["seed"] == 3
+    assert saved["progress"]["global_step"] == 1030
+
+
+def test_evaluate_repeats_the_last_evaluation(run, train, tmp_path, script):
+    folder = train(script, "r", SEEK[script], "--total-timesteps 200 --eval-episodes 7 --normalize")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    finished = run(script, "--evaluate runs/r")
+    assert (finished.status, finished.err) == (0, "")
+    last = evaluations(folder)[-1]
+    assert f"success rate {float(last['success_rate']):.2f}" in finished.out
+    assert f"return {float(last['episodic_return']):.2f}" in finished.out
+    assert "200 steps" in finished.out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def assert_gif(path, least):
+    from PIL import Image
+
+    frames = Image.open(path)
+    assert frames.format == "GIF"
+    assert frames.n_frames >= least
+    pictures = []
+    for i in range(frames.n_frames):
+        frames.seek(i)
+        pictures.append(np.asarray(frames.convert("RGB")))
+    assert max(picture.std() for picture in pictures) > 1
+    assert len({picture.tobytes() for picture in pictures}) >= least
+
+
+def test_capture_video(run, tmp_path, script):
+    flags = '--env-kwargs {"d":2,"max_episode_steps":4} --total-timesteps 60 --capture-video --run-name r'
+    finished = run(script, SMALL, SEEK[script], flags)
+    assert finished.status == 0, finished.err
+    gif = tmp_path / "runs" / "r" / "episodes.gif"
+    assert_gif(gif, 10)
+    gif.unlink()
+    finished = run(script, "--evaluate runs/r --capture-video")
+    assert finished.status == 0, finished.err
+    assert "episodes.gif" in finished.out
+    assert_gif(gif, 10)
+
+
+def test_a_video_that_cannot_be_drawn_is_refused_at_once(run, tmp_path, script):
+    flags = "--env-id goal_envs:Poison-v0 --capture-video --total-timesteps 60"
+    refused(run(script, SMALL, flags), tmp_path, "render")
+
+
+# ------------------------------------------------------------ as users call it
+
+
+def real(folder, *argv, path=None):
+    """python script.py in a fresh interpreter, without this project on its path."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    if path:
+        environment["PYTHONPATH"] = str(path)
+    command = [sys.executable, *argv]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_copied_alone_trains_on_fetch(tmp_path, script):
+    """Without envs.py, and with the only line that names it deleted."""
+    source = (ROOT / f"{script}.py").read_text().splitlines(keepends=True)
+    without = [line for line in source if not line.startswith("import envs")]
+    assert len(without) == len(source) - 1
+    (tmp_path / "mine.py").write_text("".join(without))
+    flags = "--env-id FetchReach-v4 --total-timesteps 300 --learning-starts 100 --eval-frequency 150 --run-name r"
+    finished = real(tmp_path, "mine.py", *flags.split(), *SMALL.split())
+    assert finished.returncode == 0, finished.stderr
+    rows = evaluations(tmp_path / "runs" / "r")
+    assert [row["global_step"] for row in rows] == ["0", "150", "300"]
+    saved = checkpoint(tmp_path / "runs" / "r")
+    assert saved["progress"]["updates"] == 201
+    assert saved["parts"]["buffer"]["observation"].shape[1:] == (51, 10)
+
+
+def test_bad_input_in_a_fresh_interpreter(tmp_path, script):
+    finished = real(tmp_path, ROOT / f"{script}.py", "--env-id", "HandReach-v9")
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr.count("\n") == 1
+    assert "HandReach-v2" in finished.stderr
+    assert not list(tmp_path.iterdir())
+
+
+OTHERS = [
+    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":50} --c-low 0',
+    "--env-id FetchReachDense-v4 --dense --normalize --num-envs 2",
+    '--env-id ContinuousSeek5-v0 --env-kwargs {"reward_type":"dense"} --dense --num-envs 3',
+    "--env-id FetchReach-v4 --num-envs 2 --normalize --her-strategy final",
+    "--env-id goal_envs:Walk-v0 --c-low 0 --num-envs 3 --her-strategy episode",
+    '--env-id goal_envs:Walk-v0 --env-kwargs {"dtype":"uint8"} --c-low 0 --her-strategy random --normalize',
+    '--env-id goal_envs:Walk-v0 --env-kwargs {"dtype":"bool"} --c-low 0',
+    '--env-id goal_envs:Walk-v0 --env-kwargs {"dtype":"float16"} --c-low 0 --her-k 0',
+    '--env-id goal_envs:Endless-v0 --env-kwargs {"max_episode_steps":9} --c-low 0',
+    "--env-id HandManipulateBlockRotateZ-v1 --num-envs 2 --eval-episodes 1 --eval-frequency 300",
+]
+
+
+@pytest.mark.parametrize("flags", OTHERS, ids=lambda flags: flags.split()[1].split(":")[-1])
+def test_other_environments(train, module, script, flags):
+    """Any multi-goal environment: mazes that reward 1, dense rewards, early ends, any type and shape of goals."""
+    if not hasattr(module.Args, "dense"):
+        flags = flags.replace("--dense", "").replace("--c-low 0", "")
+    folder = train(script, "r", "--total-timesteps 300 --learning-starts 60 --eval-frequency 150", flags)
+    saved = checkpoint(folder)
+    assert saved["progress"]["updates"] > 30
+    assert all(torch.isfinite(p).all() for name in ("actor", "critic") for p in saved["parts"][name].values())
+    for row in evaluations(folder):
+        assert 0 <= float(row["success_rate"]) <= 1
+
+
+def test_a_module_of_ones_own(tmp_path, script):
+    """`module:Id-v0` imports the module."""
+    flags = ["--env-id", "goal_envs:Walk-v0", "--alpha", "0", "--total-timesteps", "60", "--run-name", "r"]
+    flags = flags if "reengage" in script else [flag for flag in flags if flag not in ("--alpha", "0")]
+    finished = real(tmp_path, ROOT / f"{script}.py", *flags, *SMALL.split(), path=TESTS)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "runs" / "r" / "checkpoint.pt").is_file()
