@@ -39,14 +39,14 @@ QUICK_DIMS, QUICK_TRIALS = (6, 10, 16), 4
 RECOVERED = 1e-3  # U counts as recovered below this relative error ‖Ũ − U‖ / ‖U‖
 SUCCESS_RATE = 0.9  # the share of trials that has to recover U
 STARTS = 3  # random rotations that the minimisation may start from, one after the other
-RESOLUTION = 0.05  # bisection of the learning threshold stops at this relative width, or at one transition
+RESOLUTION = 1 / 16  # bisection of the learning threshold stops at this relative width, or at one transition
 TOLERANCE = 0.15  # how far an exponent's interval may lie from the theory
 STANDARD_ERRORS = 5  # how far the simulated bias may lie from its closed form
 
 
 @dataclass
 class Args:
-    dims: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 32)
+    dims: tuple[int, ...] = (4, 6, 8, 11, 16, 22, 32)
     """dimensions d, at least two, each 3 to 64; identifiability also at twice the largest (up to 64)"""
     trials: int = 10
     """random rotations and transition sequences for each dimension, family and loss, at least 2"""
@@ -64,14 +64,11 @@ class Args:
 
 
 class RotationEnv(gym.Env):
-    """s, a, g in R^d; the action is turned by an unknown rotation U before it acts. Subclasses say how, and on what.
+    """s, a, g in R^d; the action is turned by an unknown rotation U before it acts. Subclasses say how, and on what."""
 
-    Episodes are as short as the family allows, so that each transition that tells about U has a goal of its own:
-    goals in general position, as the propositions assume for states and actions.
-    """
-
-    max_episode_steps: int
+    max_episode_steps = 10
     state_parts: int  # how many vectors of R^d the state consists of
+    period: int  # the action acts in the first of this many steps, then again
 
     def __init__(self, rotation):
         self.rotation = np.asarray(rotation, dtype=np.float64)
@@ -116,8 +113,8 @@ class RotationEnv(gym.Env):
 class DenseRotation(RotationEnv):
     """Proposition 1: s' = s + Ua, R = gᵀs'."""
 
-    max_episode_steps = 1
     state_parts = 1
+    period = 1
 
     def _transition(self, turned_action):
         return self.state + turned_action
@@ -131,8 +128,8 @@ class SparseRotation(RotationEnv):
     rewarded at once, s' = (s1 − Ua; 0).
     """
 
-    max_episode_steps = 2
     state_parts = 2
+    period = 2
 
     def __init__(self, rotation, slip=0.0):
         super().__init__(rotation)
@@ -172,16 +169,19 @@ def random_unit_vectors(shape, rng):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def collect(env, episodes, rng):
-    """Step through episodes with random actions; every transition is kept once."""
+def collect(env, periods, rng):
+    """Step with random actions, and keep every transition once.
+
+    Each period is an episode: every transition that tells about U has a goal of its own, so that goals are in general
+    position, as the propositions assume of states and actions.
+    """
     steps, seen = [], set()
     env.reset(seed=int(rng.integers(2**31)))
-    while len(steps) < episodes * env.max_episode_steps:
+    while len(steps) < periods * env.period:
         before, _ = env.reset()
-        truncated = False
-        while not truncated:
+        for _ in range(env.period):
             action = random_unit_vectors(env.action_space.shape, rng)
-            after, reward, _, truncated, _ = env.step(action)
+            after, reward, *_ = env.step(action)
             step = (before["observation"], action, reward, after["observation"], before["desired_goal"])
             key = np.concatenate([np.atleast_1d(part) for part in step]).tobytes()
             if key not in seen:
@@ -384,7 +384,7 @@ def measure(task):
     goals = dim if task.relabelled else 1
     if task.relabelled:
         batch = relabel(batch, goals, env, rng)
-    tuples_per_transition = env.max_episode_steps * goals
+    tuples_per_transition = env.period * goals
     starts = [random_rotation(dim, rng) for _ in range(STARTS)]
     stuck, ambiguous = 0, 0
 
@@ -414,7 +414,7 @@ def measure(task):
         **{name: getattr(task, name) for name in ("seed", "measurement", "family", "method", "dim", "trial")},
         "theory": METHODS[task.method].count(dim),
         "transitions": transitions,
-        "all_transitions": transitions * env.max_episode_steps,
+        "all_transitions": transitions * env.period,
         "replay_tuples": transitions * tuples_per_transition,
         "stuck_starts": stuck,
         "ambiguous_counts": ambiguous,
@@ -570,7 +570,7 @@ def simulated_gradients(env, state, action, goal, samples, rng):
 
 
 def measure_bias(seed, dim=4, samples=2000):
-    """Masked minus true goal gradient at one (s, a, g), for growing randomness. Rows of the bias csv."""
+    """True and masked goal gradient along Ua, and the norm of their difference. Rows of the bias csv."""
     rng = np.random.default_rng([seed, dim, samples])
     rotation = random_rotation(dim, rng)
     action = torch.from_numpy(random_unit_vectors(dim, rng))
@@ -590,11 +590,11 @@ def measure_bias(seed, dim=4, samples=2000):
             {
                 "seed": seed,
                 "slip": slip,
-                "true_along_action": round(float(true @ turned), 6),
-                "masked_along_action": round(float(masked @ turned), 6),
-                "simulated_true_along_action": round(float(samples_of_true.mean(0) @ turned), 6),
-                "simulated_masked_along_action": round(float(samples_of_masked.mean(0) @ turned), 6),
-                "standard_error_along_action": round(float((samples_of_true @ turned).std() / math.sqrt(samples)), 6),
+                "true": round(float(true @ turned), 6),
+                "masked": round(float(masked @ turned), 6),
+                "simulated_true": round(float(samples_of_true.mean(0) @ turned), 6),
+                "simulated_masked": round(float(samples_of_masked.mean(0) @ turned), 6),
+                "standard_error": round(float((samples_of_true @ turned).std() / math.sqrt(samples)), 6),
                 "bias": round(float(bias.norm()), 6),
                 "simulated_bias": round(float(simulated.norm()), 6),
                 "holds": bool(((simulated - bias).abs() <= STANDARD_ERRORS * error + 1e-9).all()),
@@ -634,71 +634,73 @@ def print_report(rows, exponents, bias):
         print(f"{name:14}" + "".join(f"{row[key]:7.2f}" for row in bias))
 
 
-def plot(rows, bias, folder):
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"  # distinguishable for colour-blind readers
+
+
+def draw_counts(ax, rows, family, method, colour, label, scale=lambda dim: 1):
+    """Dashed: the theory's count. Rings: identifiability. Dots: learning."""
+    for measurement, marker in (("identifiability", {"mfc": "none", "ms": 8}), ("learning", {"ms": 4})):
+        counts = counts_by_dim(rows, measurement, family, method)
+        ax.plot(list(counts), [threshold(n) * scale(dim) for dim, n in counts.items()], "o", color=colour, **marker)
+    dims = list(counts_by_dim(rows, "identifiability", family, method))
+    theory = [METHODS[method].count(dim) * scale(dim) for dim in dims]
+    ax.plot(dims, theory, "--", color=colour, lw=1)
+    ax.annotate(label, (dims[-1], theory[-1]), (9, 0), textcoords="offset points", color=colour, va="center")
+
+
+def draw_bias(ax, bias):
+    slips = np.linspace(0, max(row["slip"] for row in bias), 100)
+    scale, effect = np.array([(slip_constants(slip).scale, slip_constants(slip).effect) for slip in slips]).T
+    ax.axhline(0, color=GREY, lw=0.6)
+    ax.plot(slips, scale * effect, "--", color=GREY, lw=1)
+    ax.plot(slips, scale * GAMMA, "--", color=BLUE, lw=1)
+    keys = ("slip", "simulated_true", "simulated_masked", "standard_error")
+    x, true, masked, error = (np.array([row[key] for row in bias]) for key in keys)
+    ax.errorbar(x, true, 1.96 * error, fmt="o", color=GREY, ms=4, capsize=2)
+    ax.plot(x, masked, "o", color=BLUE, ms=4)
+    beside = {"textcoords": "offset points", "color": BLUE, "ha": "right"}
+    ax.annotate("where R = c_low:\nwhat Eq. 9 fits", (x[5], masked[5]), (0, 10), **beside)
+    ax.annotate("true goal gradient", (x[6], true[6]), (12, 4), **{**beside, "color": GREY, "ha": "left"})
+
+
+def plot(rows, exponents, bias, folder):
     """The figure: the two propositions, relabelling, and the bias."""
     import matplotlib  # only here: the measuring processes import this file, too
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    matplotlib.rcParams.update({"svg.hashsalt": "theory_check", "font.size": 9, "axes.spines.top": False})
-    matplotlib.rcParams.update({"axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left"})
-    blue, orange, grey = "#0072B2", "#D55E00", "#555555"  # distinguishable for colour-blind readers
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7.2), layout="constrained")
+    matplotlib.rcParams.update({"svg.hashsalt": "theory_check", "font.size": 9, "axes.titlesize": 10})
+    matplotlib.rcParams.update({"axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False})
+    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.4), layout="constrained")
+    dims = sorted({row["dim"] for row in rows})
+    learnt = {(row["family"], row["method"]): row["exponent"] for row in exponents if row["measurement"] == "learning"}
 
-    def log_axes(ax, title):
-        dims = sorted({row["dim"] for row in rows})
-        ax.set(xscale="log", yscale="log", title=title, xlabel="dimension d", xlim=(min(dims) * 0.85, max(dims) * 2.9))
-        ax.set_xticks(dims, [str(dim) for dim in dims])
-        ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-
-    def draw(ax, family, name, colour, label, scale=lambda d: 1):
-        """Dashed: the theory's count. Rings: identifiability. Dots: learning."""
-        for measurement, marker in (("identifiability", {"mfc": "none", "ms": 8}), ("learning", {"ms": 4})):
-            counts = counts_by_dim(rows, measurement, family, name)
-            scaled = [threshold(trials) * scale(dim) for dim, trials in counts.items()]
-            ax.plot(list(counts), scaled, "o", color=colour, **marker)
-        dims = list(counts_by_dim(rows, "identifiability", family, name))
-        theory = [METHODS[name].count(dim) * scale(dim) for dim in dims]
-        ax.plot(dims, theory, "--", color=colour, lw=1)
-        ax.annotate(label, (dims[-1], theory[-1]), (9, 0), textcoords="offset points", color=colour, va="center")
+    def label(family, method, count):
+        return f"{method}: {count}\nlearnt: $d^{{\\,{learnt[family, method]:.2f}}}$"
 
     for ax, family, title in zip(axes[0], FAMILIES, ("(a) dense rewards", "(b) sparse rewards"), strict=True):
-        log_axes(ax, title)
-        ax.set_ylabel("transitions needed to learn U")
-        draw(ax, family, "DDPG", orange, "DDPG\nd(d − 1)/2")
-        draw(ax, family, "ReenGAGE", blue, "ReenGAGE\nd − 1")
-    ring = plt.Line2D([], [], ls="", marker="o", mfc="none", mec=grey, ms=8, label="identified (rank of the Jacobian)")
-    dot = plt.Line2D([], [], ls="", marker="o", color=grey, ms=4, label="learnt in 90 % of trials")
-    line = plt.Line2D([], [], ls="--", color=grey, lw=1, label="theory")
-    axes[0, 0].legend(handles=[dot, ring, line], frameon=False, loc="upper left")
+        ax.set(title=title, ylabel="transitions needed to learn U")
+        draw_counts(ax, rows, family, "DDPG", ORANGE, label(family, "DDPG", "d(d − 1)/2"))
+        draw_counts(ax, rows, family, "ReenGAGE", BLUE, label(family, "ReenGAGE", "d − 1"))
+    ax = axes[1, 0]
+    ax.set(title="(c) DDPG, each transition with d random goals (dense)", ylabel="needed to learn U")
+    draw_counts(ax, rows, "dense", "DDPG + relabelling", ORANGE, "replay tuples\nd(d − 1)", scale=lambda dim: dim)
+    draw_counts(ax, rows, "dense", "DDPG + relabelling", BLUE, "transitions\nd − 1")
+    for ax in (axes[0, 0], axes[0, 1], axes[1, 0]):
+        ax.set(xscale="log", yscale="log", xlabel="dimension d", xlim=(min(dims) * 0.85, max(dims) * 4.5))
+        ax.set(ylim=(min(dims) / 2, max(dims) ** 2))
+        ax.set_xticks(dims, [str(dim) for dim in dims])
+        ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    marks = {"learnt in 90 % of trials": {"marker": "o", "ms": 4, "ls": ""}}
+    marks["identified (rank of the Jacobian)"] = {"marker": "o", "ms": 8, "mfc": "none", "ls": ""}
+    marks["theory"] = {"ls": "--", "lw": 1}
+    lines = [plt.Line2D([], [], color=GREY, label=text, **style) for text, style in marks.items()]
+    axes[0, 0].legend(handles=lines, frameon=False, loc="upper left")
 
-    log_axes(axes[1, 0], "(c) DDPG with d random goals for each transition, dense")
-    axes[1, 0].set_ylabel("needed to learn U")
-    draw(axes[1, 0], "dense", "DDPG + relabelling", orange, "replay tuples\nd(d − 1)", scale=lambda d: d)
-    draw(axes[1, 0], "dense", "DDPG + relabelling", blue, "transitions\nd − 1")
-
-    ax = axes[1, 1]
-    slips = np.linspace(0, 0.9, 200)
-    scale, effect = np.array([(slip_constants(p).scale, slip_constants(p).effect) for p in slips]).T
-    ax.axhline(0, color=grey, lw=0.6)
-    ax.plot(slips, scale * effect, "--", color=grey, lw=1)
-    ax.plot(slips, scale * GAMMA, "--", color=blue, lw=1)
-    p = [row["slip"] for row in bias]
-    errors = [1.96 * row["standard_error_along_action"] for row in bias]
-    ax.errorbar(p, [row["simulated_true_along_action"] for row in bias], errors, fmt="o", color=grey, ms=4, capsize=2)
-    ax.plot(p, [row["simulated_masked_along_action"] for row in bias], "o", color=blue, ms=4)
-    ax.set(title="(d) bias of the sparse loss in a random environment", xlabel="probability p that an action slips")
-    ax.set_ylabel("effect of the action in the goal gradient")
-    ax.annotate(
-        "gradient where R = c_low\n(what Eq. 9 fits)",
-        (0.5, scale[111] * GAMMA),
-        (0, 12),
-        color=blue,
-        ha="right",
-        textcoords="offset points",
-    )
-    ax.annotate("true gradient", (0.62, 0), (0, 10), color=grey, textcoords="offset points")
+    axes[1, 1].set(title="(d) bias of the sparse loss where actions slip", xlabel="probability that an action slips")
+    axes[1, 1].set(ylabel="effect of the action in the goal gradient")
+    draw_bias(axes[1, 1], bias)
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         figure.savefig(folder / f"theory_check.{suffix}", dpi=200, metadata=metadata)
     plt.close(figure)
@@ -735,7 +737,7 @@ def check(args):
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("", rows), ("_exponents", exponents), ("_bias", bias)):
         write_csv(folder / f"theory_check{name}.csv", table)
-    plot(rows, bias, folder)
+    plot(rows, exponents, bias, folder)
     print_report(rows, exponents, bias)
     holds = all(row["holds"] for row in exponents + bias)
     print(f"\nThe theory {'holds' if holds else 'DOES NOT HOLD'} here. Written: {folder}/theory_check*.csv, .png, .svg")
@@ -753,7 +755,7 @@ def main(arguments=None):
     try:
         return 0 if check(args) else 1
     except KeyboardInterrupt:
-        print("\ntheory_check.py: interrupted, nothing written", file=sys.stderr)
+        print("\ntheory_check.py: interrupted", file=sys.stderr)
         return 130
 
 
