@@ -65,6 +65,8 @@ class Started:
 
     def __init__(self, script, argv, folder, logs):
         self.logs = [logs / "stdout", logs / "stderr"]
+        for log in self.logs:
+            log.touch()
         self.process = self.context.Process(target=_main, args=(str(script), argv, folder, self.logs))
         self.process.start()
 

@@ -90,7 +90,7 @@ class Poison(GoalEnv):
 
     def observation(self):
         poison = self.value if self.poisoned and self.steps >= 2 else 0.0
-        return dict(observation=self.position + poison, achieved_goal=self.position.copy(), desired_goal=self.goal)
+        return dict(observation=self.position + poison, achieved_goal=+self.position, desired_goal=+self.goal)
 
     def step(self, action):
         self.position = self.position + np.clip(np.nan_to_num(action), -1, 1) / 3

@@ -354,3 +354,57 @@ def test_goals_keep_their_type_and_shape_for_compute_reward(module, dtype):
     assert sample["goal"].dtype == np.float32
     assert sample["goal"].shape == (50, 2)
     assert sample["observation"].shape == (50, 4)
+
+
+# ------------------------------------------------------------------------------------------- exploration and evaluation
+
+
+def test_exploration_adds_noise_and_some_random_actions(module):
+    rng = np.random.default_rng(0)
+    action = np.tile(np.float32([0.5, -0.9]), (50_000, 1))
+    noisy = module.explore(action, 0.1, 0.0, rng)
+    assert noisy.dtype == np.float32
+    assert noisy[:, 0].mean() == pytest.approx(0.5, abs=0.005)
+    assert noisy[:, 0].std() == pytest.approx(0.1, rel=0.03)
+    assert noisy.min() == -1  # clipped
+    mixed = module.explore(action, 0.0, 0.3, rng)
+    random = (mixed != action).any(axis=1)
+    assert random.mean() == pytest.approx(0.3, abs=0.01)
+    assert (mixed[random] != action[random]).all()  # all of an action is random or nothing of it
+    assert mixed[random].std(axis=0) == pytest.approx([1 / np.sqrt(3)] * 2, rel=0.03)
+    np.testing.assert_array_equal(module.explore(action, 0.0, 0.0, rng), action)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 10])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_evaluation_plays_every_episode_once_to_its_end(module, num_envs, normalize):
+    """Against a loop over one environment: fixed seeds, sum of rewards, success at the last step."""
+    args = make_args(module, env_id="goal_envs:Walk-v0", normalize=normalize, cuda=False, hidden_layers=1)
+    env = gym.make("goal_envs:Walk-v0")
+    torch.manual_seed(3)
+    policy = module.Policy(env, args)
+    if normalize:
+        policy.goal_norm.update(np.random.default_rng(0).normal(50, 2, (50, 2)))
+        policy.observation_norm.update(np.random.default_rng(0).normal(50, 2, (50, 4)))
+    low, high = env.action_space.low, env.action_space.high
+    returns, successes, lengths = [], [], []
+    for seed in module.episode_seeds(7, module.EVALUATION, np.arange(10)):
+        observation, _ = env.reset(seed=seed)
+        done, rewards = False, []
+        while not done:
+            state = torch.tensor(observation["observation"].reshape(1, -1), dtype=torch.float32)
+            goal = torch.tensor(observation["desired_goal"].reshape(1, -1), dtype=torch.float32)
+            with torch.no_grad():
+                action = policy.actor(policy.observation_norm(state), policy.goal_norm(goal)).numpy().reshape(2, 1)
+            observation, reward, terminated, truncated, info = env.step(low + (action + 1) / 2 * (high - low))
+            rewards.append(reward)
+            done = terminated or truncated
+        returns.append(sum(rewards))
+        successes.append(info["is_success"])
+        lengths.append(len(rewards))
+    assert len(set(lengths)) > 2
+    result = module.evaluate(policy, module.make_vector_env(env, num_envs), 10, 7)
+    assert result == pytest.approx((np.mean(successes), np.mean(returns)), abs=1e-9)
+    assert 0 < result[0] < 1
+    assert len(set(module.episode_seeds(7, module.EVALUATION, np.arange(1000)))) == 1000
+    assert not set(module.episode_seeds(7, 0, np.arange(100))) & set(module.episode_seeds(7, 1, np.arange(100)))
