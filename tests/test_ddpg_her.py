@@ -380,9 +380,16 @@ def test_exploration_adds_noise_and_some_random_actions(module):
 def test_evaluation_plays_every_episode_once_to_its_end(module, num_envs, normalize):
     """Against a loop over one environment: fixed seeds, sum of rewards, success at the last step."""
     args = make_args(module, env_id="goal_envs:Walk-v0", normalize=normalize, cuda=False, hidden_layers=1)
-    env = gym.make("goal_envs:Walk-v0")
-    torch.manual_seed(3)
+    env = gym.make("goal_envs:Walk-v0", longest=3)
     policy = module.Policy(env, args)
+    with torch.no_grad():  # walks to the goal: tanh(w (goal - position)) from two ReLUs for each coordinate
+        first, last = policy.actor.net[0], policy.actor.net[2]
+        for parameter in policy.actor.parameters():
+            parameter.zero_()
+        for i in range(2):
+            for j, sign in enumerate((1, -1)):
+                first.weight[2 * i + j, [2 + i, 4 + i]] = sign * torch.tensor([-1.0, 1.0])
+                last.weight[i, 2 * i + j] = sign * (0.7 if normalize else 0.35)
     if normalize:
         policy.goal_norm.update(np.random.default_rng(0).normal(50, 2, (50, 2)))
         policy.observation_norm.update(np.random.default_rng(0).normal(50, 2, (50, 4)))
