@@ -409,7 +409,7 @@ def test_evaluation_plays_every_episode_once_to_its_end(module, num_envs, normal
         returns.append(sum(rewards))
         successes.append(info["is_success"])
         lengths.append(len(rewards))
-    assert len(set(lengths)) > 2
+    assert len(set(lengths)) > 1
     result = module.evaluate(policy, module.make_vector_env(env, num_envs), 10, 7)
     assert result == pytest.approx((np.mean(successes), np.mean(returns)), abs=1e-9)
     assert 0 < result[0] < 1
