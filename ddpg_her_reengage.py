@@ -23,6 +23,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -143,9 +144,10 @@ REENGAGE_SETTINGS = {  # instead of the baseline's where alpha is not 0; α is 0
 
 COLUMNS = ("global_step", "success_rate", "episodic_return", "wall_seconds")  # of evaluations.csv
 VIDEO_EPISODES = 4
-LOG_FREQUENCY = 1_000  # environment steps between TensorBoard entries
+LOG_FREQUENCY = 1_000  # environment steps between TensorBoard entries, at least
 CHANGEABLE_LATER = {
-    "total_timesteps", "checkpoint_frequency", "torch_threads", "cuda", "resume", "evaluate", "capture_video",
+    "total_timesteps", "eval_episodes", "checkpoint_frequency", "torch_threads", "cuda", "resume", "evaluate",
+    "capture_video",
 }  # fmt: skip
 TRAINING, EVALUATION = 0, 1  # which of a run's two streams of episodes a seed belongs to
 
@@ -238,11 +240,11 @@ class HerReplayBuffer:
     def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
         limit = env.spec.max_episode_steps
         slots = args.buffer_size // limit
-        goals = env.observation_space["desired_goal"]
+        achieved, desired = env.observation_space["achieved_goal"], env.observation_space["desired_goal"]
         observation_dim = gym.spaces.flatdim(env.observation_space["observation"])
         self.observation = np.empty((slots, limit + 1, observation_dim), np.float32)
-        self.achieved_goal = np.empty((slots, limit + 1, *goals.shape), goals.dtype)
-        self.desired_goal = np.empty((slots, limit + 1, *goals.shape), goals.dtype)
+        self.achieved_goal = np.empty((slots, limit + 1, *achieved.shape), achieved.dtype)
+        self.desired_goal = np.empty((slots, limit + 1, *desired.shape), desired.dtype)
         self.action = np.empty((slots, limit, gym.spaces.flatdim(env.action_space)), np.float32)
         self.reward = np.empty((slots, limit), np.float32)
         self.terminated = np.empty((slots, limit), np.bool_)
@@ -335,7 +337,8 @@ class HerReplayBuffer:
         for t in range(longest + 1):
             position = self.step - longest + t  # in each environment's episode; those that have not begun wait at 0
             if (position <= 0).any():
-                observation, _ = vector_env.reset(seed=seeds, options=dict(reset_mask=position <= 0))
+                options = dict(reset_mask=position <= 0) if t else None
+                observation, _ = vector_env.reset(seed=seeds, options=options)
             if t < longest:
                 action = np.where(position[:, None] < 0, 0, self.action[self.slot, position])
                 observation, *_ = vector_env.step(to_environment(action))
@@ -401,12 +404,16 @@ def make_env(args: Args, **kwargs) -> gym.Env:
         env_kwargs = json.loads(args.env_kwargs)
         if not isinstance(env_kwargs, dict):
             raise ValueError("not an object")
+        if "render_mode" in env_kwargs:
+            raise ValueError("render_mode is set by --capture-video")
     except ValueError as error:
         raise InputError(
             f"--env-kwargs is not a JSON object like '{{\"d\": 7}}': {args.env_kwargs} ({error})"
         ) from None
     try:
-        env = gym.make(args.env_id, **env_kwargs, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env = gym.make(args.env_id, **env_kwargs, **kwargs)
     except (gym.error.UnregisteredEnv, ModuleNotFoundError, gym.error.Error) as error:
         if args.env_id in gym.registry:
             raise InputError(f"{args.env_id} cannot be made: {error}") from None
@@ -418,10 +425,14 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     parts = ("observation", "achieved_goal", "desired_goal")
     if not (isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(p), gym.spaces.Box) for p in parts)):
         raise InputError(f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
+    if space["achieved_goal"].shape != space["desired_goal"].shape:
+        raise InputError(f"{args.env_id} has desired goals of another shape than achieved ones")
     if isinstance(action_space, gym.spaces.Discrete):
         raise InputError(f"{args.env_id} has discrete actions: use dqn_her_reengage.py")
     if not (isinstance(action_space, gym.spaces.Box) and action_space.is_bounded()):
         raise InputError(f"{args.env_id} needs a bounded Box of actions, not {action_space}")
+    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", ()):
+        raise InputError(f"{args.env_id} cannot render rgb_array pictures for --capture-video")
     if env.spec.max_episode_steps is None:
         raise InputError(f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
     check_rewards(env, args)
@@ -445,7 +456,7 @@ def check_rewards(env: gym.Env, args: Args) -> None:
         raise InputError(f"{args.env_id}: compute_reward gives shape {reward.shape} for {len(achieved_goal)} goals")
     if args.alpha > 0 and not args.dense and args.c_low not in reward:
         raise InputError(f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
-    distance = np.linalg.norm((achieved_goal - desired_goal).reshape(len(reward), -1).astype(np.float64), axis=1)
+    distance = np.linalg.norm((achieved_goal.astype(np.float64) - desired_goal).reshape(len(reward), -1), axis=1)
     if args.dense and not np.allclose(reward, -distance, atol=1e-5):
         raise InputError(f"{args.env_id}: --dense needs rewards −‖achieved − goal‖₂, which these are not")
 
@@ -566,7 +577,8 @@ def load_checkpoint(folder: str) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         script = checkpoint["script"]
-        Args(**checkpoint["args"])
+        if script == Path(__file__).stem:
+            Args(**checkpoint["args"])
     except Exception as error:
         raise InputError(f"{path} is damaged or no checkpoint of this script ({type(error).__name__})") from None
     if script != Path(__file__).stem:
@@ -651,10 +663,10 @@ def update_target(target: nn.Module, network: nn.Module, tau: float) -> None:
         target_parameter.lerp_(parameter, tau)
 
 
-def check_finite(global_step: int, *tensors: Tensor) -> None:
-    """Raises FloatingPointError where a loss or a parameter is not finite."""
-    if not all(torch.isfinite(tensor).all() for tensor in tensors):
-        raise FloatingPointError(f"the training diverged: a loss or a weight is not finite at step {global_step}")
+def check_finite(global_step: int, *values: Tensor | np.ndarray) -> None:
+    """Raises FloatingPointError where an observation, a loss or a parameter is not finite."""
+    if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
+        raise FloatingPointError(f"stopped: an observation, a loss or a weight is not finite at step {global_step}")
 
 
 def train(args: Args) -> list[dict[str, float]]:
@@ -677,8 +689,6 @@ def train(args: Args) -> list[dict[str, float]]:
     run_dir = Path(args.resume or f"runs/{run_name}")
     if run_dir.exists() and not args.resume:
         raise InputError(f"{run_dir} exists already: choose another --run-name, or continue it with --resume {run_dir}")
-    if args.torch_threads:
-        torch.set_num_threads(args.torch_threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
 
@@ -688,7 +698,10 @@ def train(args: Args) -> list[dict[str, float]]:
     target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
     actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
-    buffer = HerReplayBuffer(env, args, rng)
+    try:
+        buffer = HerReplayBuffer(env, args, rng)
+    except MemoryError:
+        raise InputError(f"--buffer-size {args.buffer_size} does not fit into memory") from None
     parts = dict(
         actor=actor, critic=critic, target_actor=target_actor, target_critic=target_critic,
         actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer,
@@ -697,7 +710,7 @@ def train(args: Args) -> list[dict[str, float]]:
     vector_env = make_vector_env(env, args.num_envs)
     eval_env = make_vector_env(env, evaluation_envs(env, args))
 
-    global_step, updates, evaluations, start = 0, 0, [], time.time()
+    global_step, updates, evaluations, logged_step, start = 0, 0, [], -LOG_FREQUENCY, time.time()
     episode, next_episode = np.arange(args.num_envs), args.num_envs  # the number of each environment's episode
     if checkpoint:
         restore(checkpoint, parts, args)
@@ -751,6 +764,7 @@ def train(args: Args) -> list[dict[str, float]]:
             random_probability = args.random_action_probability if global_step >= args.learning_starts else 1.0
             action = explore(policy(observation), args.exploration_noise, random_probability, rng)
             observation, reward, terminated, truncated, _ = vector_env.step(policy.to_environment(action))
+            check_finite(global_step + args.num_envs, reward, *observation.values())
             buffer.add(action, reward, terminated, observation)
             if args.normalize:
                 goals = np.concatenate([observation["achieved_goal"], observation["desired_goal"]])
@@ -779,7 +793,8 @@ def train(args: Args) -> list[dict[str, float]]:
                         update_target(target_critic, critic, args.tau)
                         update_target(target_actor, actor, args.tau)
                 check_finite(global_step, loss_q, loss_pi)
-                if due(LOG_FREQUENCY):
+                if global_step - logged_step >= LOG_FREQUENCY:
+                    logged_step = global_step
                     for name, value in (metrics | dict(actor_loss=loss_pi)).items():
                         writer.add_scalar(f"losses/{name}", value.item(), global_step)
                     writer.add_scalar("charts/SPS", global_step / (time.time() - start), global_step)
@@ -869,12 +884,14 @@ def main() -> None:
     """Trains or evaluates. Exit status 2: wrong input; 1: diverged; 130 and 143: interrupted by SIGINT and SIGTERM."""
     try:
         args = parse_args()
+        if args.torch_threads:
+            torch.set_num_threads(args.torch_threads)
         if args.evaluate:
             evaluate_run(args)
         else:
             train(args)
     except (InputError, FloatingPointError) as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
+        print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:  # while nothing is being trained
         sys.exit(130)
