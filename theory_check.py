@@ -15,6 +15,7 @@ what relabelling does for DDPG, and how large the bias of Eq. 9 is where transit
 """
 
 import csv
+import itertools
 import math
 import multiprocessing
 import os
@@ -379,13 +380,13 @@ def measure(task):
     rng = np.random.default_rng(place)
     truth = random_rotation(dim, rng)
     env = FAMILIES[family].env(truth.numpy())
-    limit = dim if task.relabelled else dim * dim  # d² scalar equations pin down any d × d matrix, rotation or not
-    batch = collect(env, limit, rng)
+    starts = [random_rotation(dim, rng) for _ in range(STARTS)]
     goals = dim if task.relabelled else 1
+    limit = 2 * dim if task.relabelled else dim * dim  # d² equations pin down any d × d matrix, rotation or not
+    batch = collect(env, limit, rng)
     if task.relabelled:
         batch = relabel(batch, goals, env, rng)
     tuples_per_transition = env.period * goals
-    starts = [random_rotation(dim, rng) for _ in range(STARTS)]
     stuck, ambiguous = 0, 0
 
     def identifies(count):
@@ -730,20 +731,19 @@ def complaint(args):
         return f"--trials must be at least 2, got {args.trials}"
     if args.seed < 0:
         return f"--seed must be 0 or larger, got {args.seed}"
-    if Path(args.out).exists() and not Path(args.out).is_dir():
-        return f"--out must be a folder, and {args.out} is a file"
+    try:
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"--out {args.out} cannot be a folder: {error.strerror}"
     return None
 
 
 def check(args):
     """Measure, report, and return whether the theory holds."""
     rows, bias = measure_all(tasks_of(args)), measure_bias(args.seed)
-    kinds = [
-        (what, family, name) for what in ("identifiability", "learning") for family in FAMILIES for name in METHODS
-    ]
+    kinds = itertools.product(("identifiability", "learning"), FAMILIES, METHODS)
     exponents = [exponent(rows, *kind, args.seed) for kind in kinds]
     folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("", rows), ("_exponents", exponents), ("_bias", bias)):
         write_csv(folder / f"theory_check{name}.csv", table)
     plot(rows, exponents, bias, folder)

@@ -242,6 +242,12 @@ def test_slope_of_a_power_law():
     assert theory_check.slope(dims, 3.0 * dims**1.5) == pytest.approx(1.5)
 
 
+def test_trials_that_never_learn_do_not_hold():
+    kind = {"measurement": "learning", "family": "dense", "method": "DDPG"}
+    rows = [{**kind, "dim": dim, "transitions": np.inf} for dim in (4, 8, 16)]
+    assert not theory_check.exponent(rows, *kind.values(), seed=0)["holds"]
+
+
 # The bias
 
 
@@ -341,7 +347,8 @@ def test_swapped_losses_do_not_hold(tmp_path, monkeypatch, capsys):
         (["--dims", "8", "65"], "between 3 and 64"),
         (["--trials", "1"], "--trials must be at least 2"),
         (["--seed", "-1"], "--seed must be 0 or larger"),
-        (["--out", str(SCRIPT)], "--out must be a folder"),
+        (["--out", str(SCRIPT)], "cannot be a folder"),
+        (["--out", str(SCRIPT / "below")], "cannot be a folder"),
     ],
 )
 def test_bad_values_get_one_line(arguments, reason, tmp_path, capsys, monkeypatch):
@@ -364,4 +371,4 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
