@@ -849,7 +849,7 @@ def main() -> None:
     """Trains or evaluates. Exit status 2: wrong input; 1: diverged; 130 and 143: interrupted by SIGINT and SIGTERM."""
     try:
         args = parse_args()
-        if args.torch_threads:
+        if args.torch_threads > 0:
             torch.set_num_threads(args.torch_threads)
         if args.evaluate:
             evaluate_run(args)
