@@ -127,7 +127,7 @@ PAPER_SETTINGS = {
     "ContinuousSeek5-v0": CONTINUOUS_SEEK | dict(batch_size=512, learning_rate=1e-3, total_timesteps=12_000),
     "ContinuousSeek10-v0": CONTINUOUS_SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=50_000),
     "ContinuousSeek20-v0": CONTINUOUS_SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=400_000),
-    # The paper (Plappert et al. 2018) has num_envs=38, batch_size=4864, train_frequency=1900 and a target update a phase.
+    # Plappert et al. (2018): num_envs=38, batch_size=4864, train_frequency=1900 and one target update a phase.
     "HandReach-v2": dict(
         num_envs=16, batch_size=512, train_frequency=800, gradient_steps=40, target_network_frequency=10, tau=0.05,
         learning_starts=0, action_l2=1.0, clip_target=True, total_timesteps=600_000,

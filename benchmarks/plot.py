@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("grid", choices=("continuousseek", "handreach"))
     grid = parser.parse_args().grid
     runs = pd.read_csv(RESULTS / f"{grid}.csv")
-    runs["env_id"] = runs.flags.str.extract(r"--env-id (\S+)")
+    runs["env_id"] = runs["flags"].str.extract(r"--env-id (\S+)")
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
