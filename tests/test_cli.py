@@ -36,7 +36,7 @@ SEEK5 = {
 }  # fmt: skip
 HAND = {
     "--hidden-layers": "3", "--gamma": "0.98", "--tau": "0.05", "--gradient-steps": "40",
-    "--target-network-frequency": "40", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
+    "--target-network-frequency": "10", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
     "--normalize": "True", "--clip-target": "True", "--action-l2": "1.0", "--learning-starts": "0",
 }  # fmt: skip
 
