@@ -148,13 +148,10 @@ class InputError(ValueError):
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """A ReLU network with Xavier-uniform weights and zero biases (Plappert et al. 2018)."""
+    """A ReLU network with PyTorch's initialisation."""
     layers = []
     for inputs, outputs in itertools.pairwise(sizes):
-        linear = nn.Linear(inputs, outputs)
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU(inplace=True)]
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 
