@@ -61,6 +61,10 @@ class Args:
     """hidden layers of actor and critic"""
     hidden_size: int = 256
     """units per hidden layer"""
+    xavier: bool = False
+    """Xavier-uniform weights and zero biases instead of PyTorch's initialisation"""
+    observe_achieved_goal: bool = False
+    """show the networks the achieved goal beside the observation, as Stable-Baselines3 does"""
     learning_rate: float = 1e-3
     """Adam's learning rate, actor and critic"""
     batch_size: int = 256
@@ -114,8 +118,8 @@ class Args:
 
 
 CONTINUOUS_SEEK = dict(
-    hidden_layers=2, gamma=0.95, exploration_noise=0.03, random_action_probability=0.0, normalize=False,
-    eval_frequency=2_000, eval_episodes=50,
+    hidden_layers=2, observe_achieved_goal=True, normalize=False, gamma=0.95,
+    exploration_noise=0.03, random_action_probability=0.0, eval_frequency=2_000, eval_episodes=50,
 )  # fmt: skip
 PAPER_SETTINGS = {
     "ContinuousSeek5-v0": CONTINUOUS_SEEK | dict(batch_size=512, learning_rate=1e-3, total_timesteps=12_000),
@@ -123,9 +127,9 @@ PAPER_SETTINGS = {
     "ContinuousSeek20-v0": CONTINUOUS_SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=400_000),
     # Plappert et al. (2018): num_envs=38, batch_size=4864, train_frequency=1900 and one target update a phase.
     "HandReach-v2": dict(
-        num_envs=16, batch_size=512, train_frequency=800, gradient_steps=40, target_network_frequency=10, tau=0.05,
-        learning_starts=0, action_l2=1.0, clip_target=True, total_timesteps=600_000,
-        eval_frequency=20_000, eval_episodes=100,
+        xavier=True, num_envs=16, batch_size=512, train_frequency=800, gradient_steps=40,
+        target_network_frequency=10, tau=0.05, learning_starts=0, action_l2=1.0, clip_target=True,
+        total_timesteps=600_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]
@@ -147,11 +151,16 @@ class InputError(ValueError):
 # --------------------------------------------------------------------------------------------------------- networks
 
 
-def mlp(sizes: list[int]) -> nn.Sequential:
-    """A ReLU network with PyTorch's initialisation."""
+def mlp(inputs: int, outputs: int, args: Args) -> nn.Sequential:
+    """A ReLU network with args.hidden_layers layers of args.hidden_size units."""
+    sizes = [inputs, *[args.hidden_size] * args.hidden_layers, outputs]
     layers = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        if args.xavier:  # Plappert et al. (2018)
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 
@@ -160,7 +169,7 @@ class Actor(nn.Module):
 
     def __init__(self, observation_dim: int, goal_dim: int, action_dim: int, args: Args):
         super().__init__()
-        self.net = mlp([observation_dim + goal_dim, *[args.hidden_size] * args.hidden_layers, action_dim])
+        self.net = mlp(observation_dim + goal_dim, action_dim, args)
 
     def forward(self, observation: Tensor, goal: Tensor) -> Tensor:
         return torch.tanh(self.net(torch.cat([observation, goal], dim=-1)))
@@ -171,7 +180,7 @@ class Critic(nn.Module):
 
     def __init__(self, observation_dim: int, goal_dim: int, action_dim: int, args: Args):
         super().__init__()
-        self.net = mlp([observation_dim + action_dim + goal_dim, *[args.hidden_size] * args.hidden_layers, 1])
+        self.net = mlp(observation_dim + action_dim + goal_dim, 1, args)
 
     def forward(self, observation: Tensor, action: Tensor, goal: Tensor) -> Tensor:
         return self.net(torch.cat([observation, action, goal], dim=-1)).squeeze(-1)
@@ -225,8 +234,7 @@ class HerReplayBuffer:
         limit = env.spec.max_episode_steps
         slots = args.buffer_size // limit
         achieved, desired = env.observation_space["achieved_goal"], env.observation_space["desired_goal"]
-        observation_dim = gym.spaces.flatdim(env.observation_space["observation"])
-        self.observation = np.empty((slots, limit + 1, observation_dim), np.float32)
+        self.observation = np.empty((slots, limit + 1, dimensions(env, args)[0]), np.float32)
         self.achieved_goal = np.empty((slots, limit + 1, *achieved.shape), achieved.dtype)
         self.desired_goal = np.empty((slots, limit + 1, *desired.shape), desired.dtype)
         self.action = np.empty((slots, limit, gym.spaces.flatdim(env.action_space)), np.float32)
@@ -238,7 +246,7 @@ class HerReplayBuffer:
         self.next_slot = 0
         self._count()
         self.compute_reward = env.unwrapped.compute_reward
-        self.her_strategy, self.her_ratio, self.rng = args.her_strategy, args.her_k / (args.her_k + 1), rng
+        self.args, self.rng = args, rng
 
     def begin(self, starting: np.ndarray, observation: dict[str, np.ndarray]) -> None:
         """Starts an episode in each environment where the mask is set, (num_envs,)."""
@@ -261,7 +269,7 @@ class HerReplayBuffer:
 
     def _record(self, observation: dict[str, np.ndarray], mask: np.ndarray) -> None:
         slot, step = self.slot[mask], self.step[mask]
-        self.observation[slot, step] = observation["observation"][mask].reshape(len(slot), -1)
+        self.observation[slot, step] = network_input(observation, self.args)[mask]
         self.achieved_goal[slot, step] = observation["achieved_goal"][mask]
         self.desired_goal[slot, step] = observation["desired_goal"][mask]
 
@@ -281,7 +289,7 @@ class HerReplayBuffer:
         slot, step = self._draw(n)
         next_achieved_goal = self.achieved_goal[slot, step + 1]
         goal, reward = self.desired_goal[slot, step], self.reward[slot, step]
-        relabelled = self.rng.random(n) < self.her_ratio
+        relabelled = self.rng.random(n) < self.args.her_k / (self.args.her_k + 1)
         if relabelled.any():
             goal[relabelled] = self._hindsight_goals(slot[relabelled], step[relabelled])
             reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
@@ -301,11 +309,11 @@ class HerReplayBuffer:
 
     def _hindsight_goals(self, slot: np.ndarray, step: np.ndarray) -> np.ndarray:
         length = self.length[slot]
-        if self.her_strategy == "future":
+        if self.args.her_strategy == "future":
             step = self.rng.integers(step + 1, length + 1)
-        elif self.her_strategy == "final":
+        elif self.args.her_strategy == "final":
             step = length
-        elif self.her_strategy == "episode":
+        elif self.args.her_strategy == "episode":
             step = self.rng.integers(1, length + 1)
         else:  # random: of any episode
             slot, step = self._draw(len(slot))
@@ -453,7 +461,7 @@ class Policy:
 
     def __init__(self, env: gym.Env, args: Args):
         self.device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-        self.space, dims = env.action_space, dimensions(env)
+        self.args, self.space, dims = args, env.action_space, dimensions(env, args)
         self.actor = Actor(*dims, args).to(self.device)
         self.observation_norm, self.goal_norm = (
             Normalizer(dim).to(self.device) if args.normalize else nn.Identity() for dim in dims[:2]
@@ -462,9 +470,9 @@ class Policy:
     @torch.no_grad()
     def __call__(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         """Deterministic actions, (num_envs, action_dim)."""
-        parts = (torch.as_tensor(flatten(observation[p]), device=self.device) for p in ("observation", "desired_goal"))
-        state, goal = (norm(part) for norm, part in zip((self.observation_norm, self.goal_norm), parts, strict=True))
-        return self.actor(state, goal).cpu().numpy()
+        state = torch.as_tensor(network_input(observation, self.args), device=self.device)
+        goal = torch.as_tensor(flatten(observation["desired_goal"]), device=self.device)
+        return self.actor(self.observation_norm(state), self.goal_norm(goal)).cpu().numpy()
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         """Scales actions from [−1, 1] to the environment's range and shape."""
@@ -473,10 +481,18 @@ class Policy:
         return np.clip(action, low, high).astype(self.space.dtype)
 
 
-def dimensions(env: gym.Env) -> list[int]:
-    """Numbers in an observation, a goal and an action."""
+def dimensions(env: gym.Env, args: Args) -> tuple[int, int, int]:
+    """Numbers that the networks see of an observation, and in a goal and an action."""
     space = env.observation_space
-    return [gym.spaces.flatdim(s) for s in (space["observation"], space["desired_goal"], env.action_space)]
+    parts = (space["observation"], space["achieved_goal"], space["desired_goal"], env.action_space)
+    observation, achieved_goal, goal, action = (gym.spaces.flatdim(part) for part in parts)
+    return observation + achieved_goal if args.observe_achieved_goal else observation, goal, action
+
+
+def network_input(observation: dict[str, np.ndarray], args: Args) -> np.ndarray:
+    """What the networks see of observations, (num_envs, dim)."""
+    x = flatten(observation["observation"])
+    return np.concatenate([x, flatten(observation["achieved_goal"])], axis=1) if args.observe_achieved_goal else x
 
 
 def flatten(x: np.ndarray) -> np.ndarray:
@@ -660,7 +676,7 @@ def train(args: Args) -> list[dict[str, float]]:
 
     policy = Policy(env, args)
     actor = policy.actor
-    critic = Critic(*dimensions(env), args).to(policy.device)
+    critic = Critic(*dimensions(env, args), args).to(policy.device)
     target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
     actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
@@ -734,7 +750,7 @@ def train(args: Args) -> list[dict[str, float]]:
             buffer.add(action, reward, terminated, observation)
             if args.normalize:
                 goals = np.concatenate([observation["achieved_goal"], observation["desired_goal"]])
-                policy.observation_norm.update(flatten(observation["observation"]))
+                policy.observation_norm.update(network_input(observation, args))
                 policy.goal_norm.update(flatten(goals))
             global_step += args.num_envs
             bar.update(args.num_envs)

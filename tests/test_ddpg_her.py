@@ -136,11 +136,35 @@ def test_networks_have_the_published_layers(module):
     for network, outputs in ((module.Actor(10, 5, 4, args), 4), (module.Critic(10, 5, 4, args), 1)):
         layers = [layer for layer in network.net if isinstance(layer, torch.nn.Linear)]
         assert [layer.out_features for layer in layers] == [64, 64, 64, outputs]
+    linear = torch.nn.Linear(10 + 5, 64)
+    for xavier, limit in ((True, np.sqrt(6 / (15 + 64))), (False, linear.weight.abs().max().item())):
+        first = module.Actor(10, 5, 4, make_args(module, hidden_size=64, xavier=xavier)).net[0]
+        assert first.bias.any() != xavier
+        assert first.weight.abs().max().item() == pytest.approx(limit, rel=0.03)
     observation, goal = torch.randn(7, 10), torch.randn(7, 5)
     action = module.Actor(10, 5, 4, args)(observation * 100, goal * 100)
     assert action.shape == (7, 4)
     assert action.abs().max() <= 1
     assert module.Critic(10, 5, 4, args)(observation, action, goal).shape == (7,)
+
+
+def test_networks_may_see_the_achieved_goal(module):
+    env = gym.make("goal_envs:Walk-v0")
+    observation, _ = env.reset(seed=1)
+    batch = {name: np.stack([value, 2 * value]) for name, value in observation.items()}
+    for observe, dim in ((False, 4), (True, 6)):
+        args = make_args(module, observe_achieved_goal=observe, cuda=False)
+        assert module.dimensions(env, args) == (dim, 2, 2)
+        seen = module.network_input(batch, args)
+        assert seen.dtype == np.float32
+        parts = [batch["observation"].reshape(2, 4), batch["achieved_goal"].reshape(2, 2)]
+        np.testing.assert_array_equal(seen, np.concatenate(parts, axis=1)[:, :dim])
+        assert module.Policy(env, args)(batch).shape == (2, 2)
+    recorder = Recorder(module, episodes=5, observe_achieved_goal=True)
+    sample = recorder.buffer.sample(40)
+    assert sample["observation"].shape == (40, 6)
+    for seen in (sample["observation"], sample["next_observation"]):
+        np.testing.assert_array_equal(seen[:, 4:], seen[:, 2:4])  # an observation of Walk-v0 ends with the position
 
 
 # -------------------------------------------------------------------------------------------------------- normalisation
