@@ -1,9 +1,10 @@
 """Training steps per second of the scripts, beside the same loss on Stable-Baselines3 and beside the matrix products.
 
 A training step is everything that one environment step of a run costs: the action, the environment, storing,
-sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256.
-It is the difference of a longer and a shorter run, divided by the difference of their steps, so that start-up does
-not count. All candidates take turns in one process, `--repeats` times; the table and the csv give medians.
+sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256; all
+networks see observation and achieved goal. It is the difference of a longer and a shorter run, divided by the
+difference of their steps, so that start-up does not count. All candidates take turns in one process, `--repeats` times;
+the table and the csv give medians.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py --threads 1 2
@@ -28,10 +29,11 @@ sys.path.insert(0, str(ROOT))
 import gymnasium as gym  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from stable_baselines3 import DDPG, HerReplayBuffer  # noqa: E402
+from stable_baselines3 import DDPG, SAC, HerReplayBuffer  # noqa: E402
 
 import ddpg_her  # noqa: E402
 import ddpg_her_reengage  # noqa: E402
+import sac_her_reengage  # noqa: E402
 
 DIM, BATCH, HIDDEN = 20, 256, 256
 SHORT, LONG = 1_100, 2_100  # environment steps of the two runs; training starts at 1,000
@@ -71,6 +73,48 @@ class SB3ReenGAGE(DDPG):
                         slow.lerp_(parameter, self.tau)
 
 
+class SB3SACReenGAGE(SAC):
+    """The goal-gradient loss written plainly into Stable-Baselines3's SAC."""
+
+    alpha = 0.01
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        for _ in range(gradient_steps):
+            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            action, log_prob = self.actor.action_log_prob(data.observations)
+            ent_coef = self.log_ent_coef.detach().exp()
+            ent_coef_loss = -(self.log_ent_coef * (log_prob + self.target_entropy).detach()).mean()
+            self.ent_coef_optimizer.zero_grad()
+            ent_coef_loss.backward()
+            self.ent_coef_optimizer.step()
+            goal = data.observations["desired_goal"].clone().requires_grad_()
+            observation = data.observations | {"desired_goal": goal}
+            next_observation = data.next_observations | {"desired_goal": goal}
+            next_action, next_log_prob = self.actor.action_log_prob(next_observation)
+            next_q = torch.cat(self.critic_target(next_observation, next_action), dim=1).min(dim=1).values
+            value = next_q - ent_coef * next_log_prob
+            target = data.rewards + (1 - data.dones) * self.gamma * value.unsqueeze(1)
+            (target_gradient,) = torch.autograd.grad(target.sum(), goal)
+            counted = (data.rewards == -1).squeeze(-1)
+            critic_loss = 0
+            for q in self.critic(observation, data.actions):
+                (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
+                gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
+                critic_loss += 0.5 * (F.mse_loss(q, target.detach()) + self.alpha * gradient_loss)
+            self.critic.optimizer.zero_grad()
+            critic_loss.backward()
+            self.critic.optimizer.step()
+            q = torch.cat(self.critic(data.observations, action), dim=1).min(dim=1).values
+            actor_loss = (ent_coef * log_prob - q).mean()
+            self.actor.optimizer.zero_grad()
+            actor_loss.backward()
+            self.actor.optimizer.step()
+            with torch.no_grad():
+                pairs = zip(self.critic_target.parameters(), self.critic.parameters(), strict=True)
+                for slow, parameter in pairs:
+                    slow.lerp_(parameter, self.tau)
+
+
 def run_script(script, steps: int, **settings) -> None:
     """Trains one of our scripts for `steps` environment steps."""
     env_id = "ContinuousSeek-v0"
@@ -79,7 +123,7 @@ def run_script(script, steps: int, **settings) -> None:
     script.train(script.Args(**script.PAPER_SETTINGS[env_id] | settings))
 
 
-def run_sb3(algorithm: type[DDPG], steps: int) -> None:
+def run_sb3(algorithm: type[DDPG] | type[SAC], steps: int) -> None:
     """Trains the peer with the same settings."""
     algorithm(
         "MultiInputPolicy",
@@ -109,26 +153,28 @@ def training_step(run: Callable[[int], None]) -> float:
     return 1e3 * (seconds[1] - seconds[0]) / (LONG - SHORT)
 
 
-def necessary_products(gradient_loss: bool) -> list[tuple[int, int, int]]:
-    """(rows, inner, columns) of every matrix product that one update cannot do without."""
+def necessary_products(critics: int, gradient_loss: bool) -> list[tuple[int, int, int]]:
+    """(rows, inner, columns) of every matrix product that an update cannot do without; two critics mean SAC."""
     b, h, d = BATCH, HIDDEN, DIM
-    actor, critic = [(b, 2 * d, h), (b, h, h), (b, h, d)], [(b, 3 * d, h), (b, h, h), (b, h, 1)]
+    out = d * critics  # SAC's actor has a mean and a deviation
+    actor, critic = [(b, 3 * d, h), (b, h, h), (b, h, out)], [(b, 4 * d, h), (b, h, h), (b, h, 1)]
     hidden_weight = (h, b, h)
-    products = actor + critic  # the target's value
-    products += [*critic, (b, h, h), hidden_weight, (h, b, 3 * d)]  # the critic's value, and its gradient in θ
-    products += actor + critic  # the actor's step: forward,
-    products += [(b, h, h), (b, h, d)]  # back through the critic to the action
-    products += [(b, d, h), (b, h, h), (h, b, d), hidden_weight, (h, b, 2 * d)]  # and through the actor
+    products = actor + critics * critic  # the target's value
+    products += critics * [*critic, (b, h, h), hidden_weight, (h, b, 4 * d)]  # the critic's value, its gradient in θ
+    products += actor + critics * critic  # the actor's step: forward,
+    products += critics * [(b, h, h), (b, h, d)]  # back through the critic to the action
+    products += [(b, out, h), (b, h, h), (h, b, out), hidden_weight, (h, b, 3 * d)]  # and through the actor
     if gradient_loss:
-        products += [(b, h, h), (b, h, 2 * d), (b, d, h), (b, h, h), (b, h, d)]  # ∇_g y: critic, then actor
-        products += [(b, h, h), (b, h, d)]  # ∇_g Q
-        products += [(b, d, h), (b, h, h), hidden_weight, (h, b, d)]  # its gradient in θ
+        products += critics * [(b, h, h), (b, h, 2 * d)]  # ∇_g y: through the critic to action and goal,
+        products += [(b, out, h), (b, h, h), (b, h, d)]  # and through the actor
+        products += critics * [(b, h, h), (b, h, d)]  # ∇_g Q
+        products += critics * [(b, d, h), (b, h, h), hidden_weight, (h, b, d)]  # its gradient in θ
     return products
 
 
-def matrix_products(gradient_loss: bool, repeats: int = 200) -> float:
+def matrix_products(critics: int, gradient_loss: bool, repeats: int = 200) -> float:
     """Milliseconds that the necessary products take when nothing else is done."""
-    pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in necessary_products(gradient_loss)]
+    pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in necessary_products(critics, gradient_loss)]
     outputs = [left @ right for left, right in pairs]
     start = time.perf_counter()
     for _ in range(repeats):
@@ -139,14 +185,20 @@ def matrix_products(gradient_loss: bool, repeats: int = 200) -> float:
 
 def candidates() -> dict[str, Callable[[], float]]:
     """Name → a function that measures once, in milliseconds per training step."""
-    ours, reengage = ddpg_her, ddpg_her_reengage
+    reengage, sac = ddpg_her_reengage, sac_her_reengage
     return {
-        "ddpg_her.py": lambda: training_step(lambda steps: run_script(ours, steps)),
+        "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
         "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
         "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
         "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
-        "matrix products, DDPG": lambda: matrix_products(False),
-        "matrix products, ReenGAGE": lambda: matrix_products(True),
+        "matrix products, DDPG": lambda: matrix_products(1, gradient_loss=False),
+        "matrix products, ReenGAGE": lambda: matrix_products(1, gradient_loss=True),
+        "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
+        "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
+        "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
+        "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
+        "matrix products, SAC": lambda: matrix_products(2, gradient_loss=False),
+        "matrix products, SAC ReenGAGE": lambda: matrix_products(2, gradient_loss=True),
     }
 
 

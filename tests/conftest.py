@@ -21,6 +21,7 @@ SMALL = "--torch-threads 1 --hidden-layers 1 --hidden-size 16 --batch-size 16 --
 SEEK = {
     "ddpg_her": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
     "ddpg_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
+    "sac_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
 }
 SCRIPTS = list(SEEK)
 

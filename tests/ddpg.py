@@ -1,6 +1,7 @@
-"""Small networks and random batches in double precision, for the tests of the DDPG scripts' losses."""
+"""Small networks and random batches in double precision, and finite differences, for the tests of losses."""
 
 import numpy as np
+import pytest
 import torch
 
 OBSERVATION, GOAL, ACTION, BATCH = 4, 3, 2, 24
@@ -56,3 +57,29 @@ def forward(network, *inputs):
             x = x * masks[-1]
             activations.append(x)
     return x, weights, masks, activations
+
+
+def differences(function, goal, step=1e-6):
+    """Central differences of function(goal), (batch,), by each goal dimension: (batch, goal_dim)."""
+    columns = []
+    for unit in np.eye(goal.shape[1]) * step:
+        columns.append((function(goal + unit) - function(goal - unit)) / (2 * step))
+    return np.stack(columns, axis=1)
+
+
+def assert_gradient(loss, network, step=1e-6):
+    """The gradient of loss() by every parameter equals central differences."""
+    network.zero_grad()
+    loss().backward(inputs=list(network.parameters()))
+    seen = 0.0
+    for parameter in network.parameters():
+        flat, gradient = parameter.detach().view(-1), parameter.grad.view(-1)  # detach shares the memory
+        for i in range(len(flat)):
+            value, sides = flat[i].item(), []
+            for change in (step, -step):
+                flat[i] = value + change
+                sides.append(loss().item())
+            flat[i] = value
+            assert gradient[i].item() == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-4, abs=1e-6)
+            seen = max(seen, abs(gradient[i].item()))
+    assert seen > 0.01

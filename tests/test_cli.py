@@ -34,6 +34,8 @@ SEEK5 = {
     "--learning-starts": "1000", "--eval-frequency": "2000", "--eval-episodes": "50", "--her-k": "4",
     "--her-strategy": "future", "--train-frequency": "1", "--gradient-steps": "1",
 }  # fmt: skip
+SAC_SEEK = {name: value for name, value in SEEK5.items() if name != "--exploration-noise"}
+SAC_SEEK |= {"--learning-rate": "0.0025", "--temperature": "1.0", "--autotune": "True"}
 HAND = {
     "--hidden-layers": "3", "--gamma": "0.98", "--tau": "0.05", "--gradient-steps": "40",
     "--target-network-frequency": "10", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
@@ -61,6 +63,9 @@ HAND = {
             | {"--batch-size": "128", "--learning-rate": "0.0005", "--alpha": "0.01", "--total-timesteps": "400000"},
         ),
         ("ddpg_her_reengage", "HandReach-v2", HAND | {"--alpha": "0.01", "--c-low": "-1.0"}),
+        ("sac_her_reengage", "ContinuousSeek5-v0", SAC_SEEK | {"--alpha": "0.04"}),
+        ("sac_her_reengage", "ContinuousSeek10-v0", SAC_SEEK | {"--alpha": "0.02", "--total-timesteps": "50000"}),
+        ("sac_her_reengage", "ContinuousSeek20-v0", SAC_SEEK | {"--alpha": "0.01", "--total-timesteps": "400000"}),
     ],
 )
 def test_help_shows_the_papers_settings(run, script, env_id, expected):
@@ -194,6 +199,7 @@ NUMBERS = {
     "checkpoint-frequency": [0],
     "torch-threads": [-1],
     "alpha": [-1, "nan", "inf"],
+    "temperature": [-1, "nan", "inf"],
     "c-low": ["nan", -2, "inf"],
 }
 
@@ -337,6 +343,8 @@ def test_what_a_run_writes(run, tmp_path, script):
     scalars |= {"losses/value_loss", "losses/q", "losses/actor_loss"}
     if "reengage" in script:
         scalars.add("losses/gradient_loss")
+    if script == "sac_her_reengage":
+        scalars |= {"losses/entropy", "losses/temperature"}
     assert set(log.Tags()["scalars"]) == scalars
     assert [event.step for event in log.Scalars("charts/success_rate")] == [0, 500, 1000, 1030]
     assert [event.step for event in log.Scalars("losses/q")] == [40]  # the first training phase; then every 1,000 steps

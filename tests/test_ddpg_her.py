@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same
-from ddpg import forward, make_args, make_batch, make_networks
+from ddpg import assert_gradient, forward, make_args, make_batch, make_networks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 given_settings = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(params=["ddpg_her", "ddpg_her_reengage"])
+def script(request):
+    """The two DDPG scripts; test_common.py shows that the others have the same replay buffer and evaluation."""
+    return request.param
 
 
 # --------------------------------------------------------------------------------------------------------------- losses
@@ -74,24 +80,6 @@ def test_critic_loss_has_the_right_gradient_for_the_critic(module):
     critic, target_critic, _, target_actor = make_networks(module, args)
     batch = make_batch(module)
     assert_gradient(lambda: module.critic_loss(critic, target_critic, target_actor, batch, args)[0], critic)
-
-
-def assert_gradient(loss, network, step=1e-6):
-    """The gradient of loss() by every parameter equals central differences."""
-    network.zero_grad()
-    loss().backward(inputs=list(network.parameters()))
-    seen = 0.0
-    for parameter in network.parameters():
-        flat, gradient = parameter.detach().view(-1), parameter.grad.view(-1)  # detach shares the memory
-        for i in range(len(flat)):
-            value, sides = flat[i].item(), []
-            for change in (step, -step):
-                flat[i] = value + change
-                sides.append(loss().item())
-            flat[i] = value
-            assert gradient[i].item() == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-4, abs=1e-6)
-            seen = max(seen, abs(gradient[i].item()))
-    assert seen > 0.01
 
 
 def test_losses_train_only_what_they_should(module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SEEK, assert_same, checkpoint, evaluations
-from ddpg import ACTION, BATCH, GOAL, OBSERVATION, forward, make_args, make_batch, make_networks
+from ddpg import ACTION, BATCH, GOAL, OBSERVATION, differences, forward, make_args, make_batch, make_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,14 +30,6 @@ def gradient_term(networks, batch, args):
     term = (losses[1] - losses[0]) / ALPHA
     assert metrics["gradient_loss"].item() == pytest.approx(term, rel=1e-9)
     return term, [(after - before).numpy() / ALPHA for before, after in zip(*gradients, strict=True)]
-
-
-def differences(function, goal, step=1e-6):
-    """Central differences of function(goal), (batch,), by each goal dimension: (batch, goal_dim)."""
-    columns = []
-    for unit in np.eye(goal.shape[1]) * step:
-        columns.append((function(goal + unit) - function(goal - unit)) / (2 * step))
-    return np.stack(columns, axis=1)
 
 
 def q_values(critic, observation, action):

@@ -1,0 +1,49 @@
+"""The scripts repeat each other letter for letter, except for the algorithm."""
+
+import ast
+
+import pytest
+from conftest import ROOT, SCRIPTS
+
+# What each script has otherwise than ddpg_her_reengage.py; everything else with the same name is the same text.
+OTHERWISE = {
+    "ddpg_her": {
+        "Args",
+        "Batch",
+        "HerReplayBuffer",
+        "critic_loss",
+        "check_rewards",
+        "make_batches",
+        "check_numbers",
+        "parse_args",
+    },
+    "sac_her_reengage": {
+        "Args",
+        "Actor",
+        "Critic",
+        "critic_loss",
+        "actor_loss",
+        "Policy",
+        "explore",
+        "train",
+        "check_numbers",
+    },
+}
+
+
+def definitions(script):
+    """Name → source of every function and class of a script, in its order."""
+    source = (ROOT / f"{script}.py").read_text()
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {
+        node.name: ast.get_source_segment(source, node) for node in ast.parse(source).body if isinstance(node, kinds)
+    }
+
+
+@pytest.mark.parametrize("other", [script for script in SCRIPTS if script != "ddpg_her_reengage"])
+def test_what_is_common_is_the_same_text_in_the_same_order(other):
+    ours, theirs = definitions("ddpg_her_reengage"), definitions(other)
+    common = [name for name in ours if name in theirs]
+    assert common == [name for name in theirs if name in ours]
+    assert len(common) > 20
+    assert {name for name in common if ours[name] != theirs[name]} == OTHERWISE[other]
