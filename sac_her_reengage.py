@@ -77,7 +77,7 @@ class Args:
     learning_rate: float = 1e-3
     """Adam's learning rate, actor, critics and temperature"""
     temperature: float = 1.0
-    """entropy temperature η: where it starts, or stays with --no-autotune"""
+    """entropy temperature η: where it starts, or stays where it is not learned"""
     autotune: bool = True
     """learn the temperature so that the policy's entropy is −dim a"""
     batch_size: int = 256

@@ -34,6 +34,13 @@ GRIDS = {
             for d, script in itertools.product((5, 10), ("ddpg_her", "ddpg_her_reengage"))
         ],
     ),
+    "sac": (
+        range(1, 4),
+        [
+            ("sac_her_reengage", f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
+            for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
+        ],
+    ),
     "handreach": (
         range(1, 3),
         [("ddpg_her", "--env-id HandReach-v2"), ("ddpg_her_reengage", "--env-id HandReach-v2 --alpha 0.01")],
