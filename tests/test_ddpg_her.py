@@ -9,10 +9,8 @@ import pytest
 import torch
 from conftest import assert_same
 from ddpg import assert_gradient, forward, make_args, make_batch, make_networks
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-
-given_settings = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(params=["ddpg_her", "ddpg_her_reengage"])
@@ -158,7 +156,7 @@ def test_networks_may_see_the_achieved_goal(module):
 # -------------------------------------------------------------------------------------------------------- normalisation
 
 
-@given_settings
+@settings(max_examples=15)
 @given(seed=st.integers(0, 100), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
 def test_normalizer_has_the_mean_and_deviation_of_all_that_it_saw(module, seed, sizes):
     rng = np.random.default_rng(seed)
@@ -252,7 +250,7 @@ def steps_of(sample):
     return sample["observation"][:, :2].astype(int)
 
 
-@given_settings
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     num_envs=st.integers(1, 4),

@@ -86,7 +86,7 @@ def test_target_gradient_goes_through_the_target_actor():
     assert term == pytest.approx(expected, rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     clip_target=st.booleans(),

@@ -345,7 +345,7 @@ def test_generators_are_the_single_environments():
 # --- ContinuousSeek ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**31), scale=st.sampled_from([0.3, 1.0, 2.0]), reward_type=st.sampled_from(["sparse", "dense"])
 )
@@ -479,7 +479,7 @@ def test_success_is_any_goal_so_far_and_return_counts_the_steps_on_goals(id):
             assert info["is_success"] is (total > 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), turn=st.floats(-3, 3))
 def test_driveseek_drives_on_a_torus(seed, turn):
     """Each step turns by at most 0.5 rad, then moves by 1; the edges at ±10.5 are glued together."""
