@@ -2,6 +2,8 @@
 
     python benchmarks/plot.py continuousseek
     python benchmarks/plot.py handreach
+    python benchmarks/plot.py sac
+    python benchmarks/plot.py bitflip
 
 write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value.
 """
@@ -17,9 +19,20 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
-NAMES = {"ddpg_her": "DDPG+HER", "ddpg_her_reengage": "ReenGAGE"}
-COLORS = {"ddpg_her": "#0072B2", "ddpg_her_reengage": "#D55E00"}  # colour-blind safe (Okabe and Ito)
-# environment → script → the paper's panel and α
+BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"  # colour-blind safe (Okabe and Ito)
+# variant, that is a script and its flags besides the environment → name and colour
+VARIANTS = {
+    "ddpg_her": ("DDPG+HER", BLUE),
+    "ddpg_her_reengage": ("ReenGAGE", RED),
+    "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
+    "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
+    "sac_her_reengage --alpha 0.04": ("ReenGAGE", RED),
+    "sac_her_reengage --alpha 0.02": ("ReenGAGE", RED),
+    "dqn_her_reengage --alpha 0": ("DQN+HER", BLUE),
+    "dqn_her_reengage": ("ReenGAGE", RED),
+    "dqn_her_reengage --soft-target both": ("ReenGAGE, soft target in both terms", GREEN),
+}
+# environment → variant → the paper's panel and α
 PAPER = {
     "ContinuousSeek5-v0": {
         "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
@@ -29,31 +42,41 @@ PAPER = {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
     },
+    "BitFlip20-v0": {
+        "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
+        "dqn_her_reengage": ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
+    },
+    "BitFlip-v0": {
+        "dqn_her_reengage --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
+        "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
+        "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
+    },
 }
 
 
-def paper_curve(env_id: str, script: str) -> pd.DataFrame | None:
+def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
     """The published mean at each evaluation point, columns x and mean; None where there is none to compare."""
     if env_id not in PAPER:
         return None
-    panel, alpha = PAPER[env_id][script]
+    panel, alpha = PAPER[env_id][variant]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
     curves = curves[curves.panel == panel]
     return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
 
 
 def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str) -> None:
-    """One panel: every script's curve on one environment, and the paper's dashed."""
-    for script, group in runs.groupby("script"):
+    """One panel: every variant's curve on one environment, and the paper's dashed."""
+    for variant, group in runs.groupby("variant"):
+        name, color = VARIANTS[variant]
         step = group.groupby("global_step")
         mean = step.mean(numeric_only=True)
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
-        axes.plot(horizontal, mean.success_rate, color=COLORS[script], label=NAMES[script])
+        axes.plot(horizontal, mean.success_rate, color=color, label=name)
         low, high = step.success_rate.min(), step.success_rate.max()
-        axes.fill_between(horizontal, low, high, color=COLORS[script], alpha=0.2, linewidth=0)
-        paper = paper_curve(env_id, script) if x == "global_step" else None
+        axes.fill_between(horizontal, low, high, color=color, alpha=0.2, linewidth=0)
+        paper = paper_curve(env_id, variant) if x == "global_step" else None
         if paper is not None:
-            axes.plot(paper.x / 1_000, paper["mean"], "--", color=COLORS[script], label=f"{NAMES[script]}, paper")
+            axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
     axes.set(title=env_id, xlabel=x_label, ylabel="success rate", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
@@ -62,21 +85,23 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str) 
 def table(runs: pd.DataFrame) -> str:
     """Final success and mean over evaluation points, ours and the paper's, as Markdown."""
     lines = ["| environment | script | seeds | final | mean over evaluations | paper: final | mean |", "|---" * 7 + "|"]
-    for (env_id, script), group in runs.groupby(["env_id", "script"]):
+    for (env_id, variant), group in runs.groupby(["env_id", "variant"]):
         final = group[group.global_step == group.groupby("seed").global_step.transform("max")]
-        paper = paper_curve(env_id, script)
+        paper = paper_curve(env_id, variant)
         published = ["–", "–"] if paper is None else [f"{paper['mean'].iloc[-1]:.3f}", f"{paper['mean'].mean():.3f}"]
-        cells = [env_id, f"`{script}.py`", str(group.seed.nunique()), f"{final.success_rate.mean():.3f}"]
+        command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])
+        cells = [env_id, f"`{command}`", str(group.seed.nunique()), f"{final.success_rate.mean():.3f}"]
         lines.append("| " + " | ".join([*cells, f"{group.success_rate.mean():.3f}", *published]) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", choices=("continuousseek", "handreach"))
+    parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip"))
     grid = parser.parse_args().grid
     runs = pd.read_csv(RESULTS / f"{grid}.csv")
     runs["env_id"] = runs["flags"].str.extract(r"--env-id (\S+)")
+    runs["variant"] = runs.script + runs["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
