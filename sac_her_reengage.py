@@ -76,8 +76,8 @@ class Args:
     """show the networks the achieved goal beside the observation, as Stable-Baselines3 does"""
     learning_rate: float = 1e-3
     """Adam's learning rate, actor, critics and temperature"""
-    learning_rate_half_life: float = math.inf
-    """environment steps in which the learning rate halves; inf: it stays"""
+    learning_rate_drop: float = math.inf
+    """environment steps after which the learning rate is a third; inf: never"""
     temperature: float = 1.0
     """entropy temperature η: where it starts, or stays where it is not learned"""
     autotune: bool = True
@@ -140,7 +140,7 @@ PAPER_SETTINGS = {
     "ContinuousSeek10-v0": CONTINUOUS_SEEK | dict(total_timesteps=50_000),
     "ContinuousSeek20-v0": CONTINUOUS_SEEK | dict(total_timesteps=400_000),
     "HandReach-v2": dict(
-        xavier=True, num_envs=16, batch_size=512, learning_rate_half_life=200_000, train_frequency=800,
+        xavier=True, num_envs=16, batch_size=512, learning_rate_drop=300_000, train_frequency=800,
         gradient_steps=40, target_network_frequency=10, tau=0.05, learning_starts=0,
         total_timesteps=600_000, eval_frequency=20_000, eval_episodes=100,
     ),
@@ -851,7 +851,7 @@ def train(args: Args) -> list[dict[str, float]]:
 
             updates_due = due(args.train_frequency) * args.gradient_steps
             if updates_due and global_step >= args.learning_starts and len(buffer) > 0:
-                learning_rate = args.learning_rate * 0.5 ** (global_step / args.learning_rate_half_life)
+                learning_rate = args.learning_rate / (3 if global_step > args.learning_rate_drop else 1)
                 set_learning_rate(learning_rate, actor_optimizer, critic_optimizer, temperature_optimizer)
                 for batch in make_batches(buffer.sample(updates_due * args.batch_size), policy, args):
                     loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
@@ -897,7 +897,7 @@ def check_numbers(args: Args) -> None:
     ]  # fmt: skip
     not_negative = ["seed", "learning_starts", "her_k", "action_l2", "torch_threads"]
     ranges = dict.fromkeys(at_least_one, (1, 1e12)) | dict.fromkeys(not_negative, (0, 1e12))
-    ranges["learning_rate_half_life"] = (1, math.inf)
+    ranges["learning_rate_drop"] = (1, math.inf)
     ranges |= dict(learning_rate=(1e-12, 1), tau=(1e-12, 1), gamma=(0, 0.999999), random_action_probability=(0, 1))
     ranges |= dict(alpha=(0, 1e12), temperature=(1e-12, 1e12))
     for name, (low, high) in ranges.items():

@@ -29,7 +29,7 @@ def shown_defaults(text):
 
 
 SEEK5 = {
-    "--observe-achieved-goal": "True", "--xavier": "False", "--learning-rate-half-life": "inf",
+    "--observe-achieved-goal": "True", "--xavier": "False", "--learning-rate-drop": "inf",
     "--total-timesteps": "12000", "--hidden-layers": "2", "--gamma": "0.95", "--tau": "0.005", "--batch-size": "512",
     "--exploration-noise": "0.03", "--random-action-probability": "0.0", "--normalize": "False",
     "--learning-starts": "1000", "--eval-frequency": "2000", "--eval-episodes": "50", "--her-k": "4",
@@ -38,7 +38,7 @@ SEEK5 = {
 SAC_SEEK = {name: value for name, value in SEEK5.items() if name != "--exploration-noise"}
 SAC_SEEK |= {"--learning-rate": "0.0025", "--temperature": "1.0", "--autotune": "True"}
 HAND = {
-    "--hidden-layers": "3", "--xavier": "True", "--learning-rate": "0.001", "--learning-rate-half-life": "200000",
+    "--hidden-layers": "3", "--xavier": "True", "--learning-rate": "0.001", "--learning-rate-drop": "300000",
     "--gamma": "0.98", "--tau": "0.05", "--gradient-steps": "40",
     "--target-network-frequency": "10", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
     "--normalize": "True", "--clip-target": "True", "--action-l2": "1.0", "--learning-starts": "0",
@@ -184,7 +184,7 @@ NUMBERS = {
     "hidden-layers": [0],
     "hidden-size": [0],
     "learning-rate": [0, -1, "nan", "inf"],
-    "learning-rate-half-life": [0, -1, "nan"],
+    "learning-rate-drop": [0, -1, "nan"],
     "batch-size": [0, -1],
     "buffer-size": [0, 10, 19],
     "gamma": [1, 1.5, -0.1, "nan"],

@@ -258,12 +258,11 @@ def test_targets_follow_every_so_many_updates(train, script):
         assert not any(torch.equal(later[name][weight], multiple[name][weight]) for weight in later[name])
 
 
-def test_learning_rate_halves(train, script):
-    """At its last update, step 80, a run with half-life 40 has a quarter of the rate; by default it keeps it."""
-    for flags, rate in (("--learning-rate-half-life 40", 0.00025), ("", 0.001)):
-        parts = checkpoint(train(script, f"r{rate}", SEEK[script], "--learning-rate 1e-3 --total-timesteps 80", flags))[
-            "parts"
-        ]
+def test_learning_rate_drops(train, script):
+    """The last update is that of step 80."""
+    for drop, rate in ((79, 0.001), (80, 0.003), ("inf", 0.003)):
+        flags = f"--learning-rate 3e-3 --total-timesteps 80 --learning-rate-drop {drop}"
+        parts = checkpoint(train(script, f"drop_{drop}", SEEK[script], flags))["parts"]
         rates = [parts[name]["param_groups"][0]["lr"] for name in parts if name.endswith("optimizer")]
         assert rates
         assert rates == pytest.approx([rate] * len(rates), rel=1e-12)
