@@ -138,7 +138,7 @@ PAPER_SETTINGS = {
     "HandReach-v2": dict(
         xavier=True, num_envs=16, batch_size=512, learning_rate_drop=300_000, train_frequency=800,
         gradient_steps=40, target_network_frequency=10, tau=0.05, learning_starts=0, action_l2=1.0,
-        clip_target=True, total_timesteps=600_000, eval_frequency=20_000, eval_episodes=100,
+        clip_target=True, total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]

@@ -36,7 +36,7 @@ import ddpg_her_reengage  # noqa: E402
 import sac_her_reengage  # noqa: E402
 
 DIM, BATCH, HIDDEN = 20, 256, 256
-SHORT, LONG = 1_100, 2_100  # environment steps of the two runs; training starts at 1,000
+SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
 
 
