@@ -13,13 +13,13 @@ def make_args(module, **kwargs):
     return module.Args(**{name: value for name, value in kwargs.items() if hasattr(module.Args, name)})
 
 
-def make_networks(module, args, seed=0):
+def make_networks(module, args, seed=7):
     """Critic, target critic, actor and target actor, all different, with biases that are not zero."""
-    torch.manual_seed(seed)
     networks = [
         kind(OBSERVATION, GOAL, ACTION, args).double()
         for kind in (module.Critic, module.Critic, module.Actor, module.Actor)
     ]
+    torch.manual_seed(seed)
     for network in networks:
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.6)

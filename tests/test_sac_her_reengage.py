@@ -39,7 +39,7 @@ def sample(actor, observation, goal):
     noise = torch.randn(BATCH, ACTION, dtype=torch.float64).numpy()
     x = mean + np.exp(log_std) * noise
     log_normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
-    return np.tanh(x), (log_normal - np.log(1 - np.tanh(x) ** 2)).sum(1)
+    return np.tanh(x), (log_normal + 2 * np.log(np.cosh(x))).sum(1)  # 1 − tanh² = 1 / cosh²
 
 
 def soft_target(networks, temperature, batch, args, reward=None):

@@ -368,7 +368,7 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path):
     while "theory_check:" not in process.stderr.read(20):  # the progress bar
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert list((tmp_path / "out").iterdir()) == []
