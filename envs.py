@@ -68,7 +68,6 @@ class _GoalEnv(gym.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (Gymnasium's form)
-    _success_lasts = True  # is_success: the goal was reached at some step so far (or: is reached at this step)
     _longest = np.inf  # steps after which an episode ends even where the time limit is longer
 
     def __init__(self, observation, achieved_goal, desired_goal, action_space, render_mode):
@@ -138,7 +137,7 @@ class _GoalEnv(gym.Env):
         state = state | self._transition(state, action, noise)
         _, achieved_goal = self._observe(state)
         reached = self._reached(achieved_goal, state["desired_goal"])
-        return state | {"success": reached | state["success"] if self._success_lasts else reached}
+        return state | {"success": reached | state["success"]}
 
     def _observation(self, state):
         observation, achieved_goal = self._observe(state)
@@ -383,8 +382,8 @@ class BitFlipEnv(_GoalEnv):
     """BitFlip (Andrychowicz et al. 2017, section 3.1; the paper's DQN experiment): make d bits equal to the goal.
 
     Start and goal are uniform in {0, 1}^d, action i flips bit i, R = −1 until the bits equal the goal, then 0; d steps,
-    without termination. Observation and achieved goal are both the bits, float32 (d,). ``is_success``: they equal the
-    goal at this step. As every action flips a bit, a solved episode does not stay solved.
+    without termination. Observation and achieved goal are both the bits, float32 (d,). ``is_success``: they were equal
+    to the goal at some step so far. As every action flips a bit, they do not stay equal to it.
 
     An episode lasts d steps, or ``max_episode_steps`` if that is less: more than 40 bits need ``max_episode_steps=d``.
 
@@ -395,8 +394,6 @@ class BitFlipEnv(_GoalEnv):
     Raises:
         ValueError: if a keyword is none of these, or (from ``step``) an action is not in 0..d−1.
     """
-
-    _success_lasts = False
 
     def __init__(self, d=40, render_mode=None):
         if d < 1:
@@ -439,7 +436,7 @@ class BitFlipEnv(_GoalEnv):
         below.imshow(np.concatenate([cells(path[-1:]), cells(goal[None])]), aspect="auto", interpolation="nearest")
         below.axhline(0.5, color="white", linewidth=3)
         below.set(xlabel="bit", yticks=[0, 1], yticklabels=["now", "goal"])
-        reached = "equal to the goal" if self._state["success"] else "not equal to the goal"
+        reached = "goal reached" if self._state["success"] else "goal not reached"
         right = (path[-1] == goal).sum()
         figure.suptitle(f"step {self._elapsed} · {right} of {self.d} bits right · {reached}", fontsize=11)
 

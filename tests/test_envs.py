@@ -389,7 +389,7 @@ def test_continuousseek_goals_are_uniform():
 # --- BitFlip ----------------------------------------------------------------------------------------------------------
 
 
-def test_bitflip_flips_the_bit_and_rewards_equality_at_that_step():
+def test_bitflip_flips_the_bit_rewards_equality_at_that_step_and_remembers_success():
     env = gym.make("BitFlip-v0").unwrapped
     observation, _ = env.reset(seed=3)
     bits, goal = observation["observation"], observation["desired_goal"]
@@ -402,7 +402,9 @@ def test_bitflip_flips_the_bit_and_rewards_equality_at_that_step():
         solved = i == len(wrong) - 1
         assert (reward, terminated, info["is_success"]) == (0.0 if solved else -1.0, False, solved)
     _, reward, _, _, info = env.step(0)
-    assert (reward, info["is_success"]) == (-1.0, False)
+    assert (reward, info["is_success"]) == (-1.0, True)
+    env.reset(seed=3)
+    assert not env.step(0)[-1]["is_success"]
     for action in (-1, 40):
         with pytest.raises(ValueError, match=r"0\.\.39"):
             env.step(action)
