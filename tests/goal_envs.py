@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete
 
 
 class GoalEnv(gym.Env):
@@ -99,6 +99,34 @@ class Poison(GoalEnv):
         return self.observation(), reward, False, False, {"is_success": reward == 0}
 
 
+class Directions(gym.ActionWrapper):
+    """Discrete actions −1, 0, 1, …: as far as possible up or down one coordinate of the environment's action."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        low, high = env.action_space.low, env.action_space.high
+        middle, units = (low + high) / 2, np.eye(low.size).reshape(-1, *low.shape)
+        self.directions = [middle + sign * unit * (high - low) / 2 for unit in units for sign in (1, -1)]
+        self.action_space = Discrete(len(self.directions), start=-1)
+
+    def action(self, action):
+        assert self.action_space.contains(action), action
+        return self.directions[action + 1].astype(self.env.action_space.dtype)
+
+
+def register_discrete(env_id, limit, create):
+    """Registers the twin that has Discrete actions: DiscreteWalk-v0 of Walk-v0."""
+
+    def entry_point(**kwargs):
+        return Directions(create(**kwargs))
+
+    gym.register(f"Discrete{env_id}", entry_point, max_episode_steps=limit)
+
+
 for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
     gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
+    register_discrete(f"{name}-v0", limit, globals()[name])
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
+register_discrete("Endless-v0", None, Walk)
+for name in ("FetchReach-v4", "FetchReachDense-v4"):
+    register_discrete(name, 50, lambda name=name, **kwargs: gym.make(name, **kwargs).unwrapped)
