@@ -4,6 +4,7 @@ import csv
 import importlib
 import multiprocessing
 import os
+import re
 import runpy
 import signal
 import sys
@@ -28,8 +29,21 @@ SEEK = {
     "ddpg_her": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
     "ddpg_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
     "sac_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
+    "dqn_her_reengage": (
+        '--env-id BitFlip20-v0 --env-kwargs {"d":10,"max_episode_steps":10} --learning-starts 40 --eval-frequency 50 '
+        "--num-envs 1 --train-frequency 1 --gradient-steps 1 --target-network-frequency 1"
+    ),
 }
 SCRIPTS = list(SEEK)
+DISCRETE = ["dqn_her_reengage"]  # scripts for Discrete actions
+CONTINUOUS = [script for script in SCRIPTS if script not in DISCRETE]
+
+
+def fitting(script, flags):
+    """The flags, naming the environments' twins with Discrete actions (goal_envs.py) where the script needs them."""
+    if script not in DISCRETE:
+        return flags
+    return re.sub(r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|FetchReach)", r"goal_envs:Discrete\1", flags)
 
 
 @pytest.fixture(params=SCRIPTS)
@@ -148,6 +162,12 @@ def evaluations(folder):
 
 def checkpoint(folder):
     return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def learned(folder):
+    """The networks and normalisers of a run's checkpoint."""
+    parts = checkpoint(folder)["parts"]
+    return {name: parts[name] for name in parts if name != "buffer" and not name.endswith("optimizer")}
 
 
 def contents(folder):

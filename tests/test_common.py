@@ -28,6 +28,16 @@ OTHERWISE = {
         "train",
         "check_numbers",
     },
+    "dqn_her_reengage": {
+        "Args",
+        "HerReplayBuffer",
+        "make_env",
+        "Policy",
+        "explore",
+        "train",
+        "check_numbers",
+        "evaluate_run",
+    },
 }
 
 

@@ -8,7 +8,18 @@ import time
 
 import pytest
 import torch
-from conftest import SEEK, SMALL, assert_same, assert_same_runs, checkpoint, contents
+from conftest import (
+    CONTINUOUS,
+    DISCRETE,
+    SEEK,
+    SMALL,
+    assert_same,
+    assert_same_runs,
+    checkpoint,
+    contents,
+    fitting,
+    learned,
+)
 
 HAND = (
     "--env-id HandReach-v2 --num-envs 2 --train-frequency 100 --gradient-steps 2 --target-network-frequency 2 "
@@ -31,7 +42,9 @@ def flags_of(script, kind):
     """The flags of a kind of run, for a script that may not have all of them."""
     if kind.startswith("seek"):
         return f"{SEEK[script]} --num-envs {kind.removeprefix('seek')} --buffer-size 130"
-    return KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", "")
+    if script in DISCRETE and kind != "walk":
+        pytest.skip("an environment with continuous actions")
+    return fitting(script, KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", ""))
 
 
 @pytest.mark.parametrize("kind", ["seek1", "walk", "hand"])
@@ -43,7 +56,7 @@ def test_the_same_seed_gives_the_same_run(train, script, kind):
     )
     assert_same_runs(one, again)
     with pytest.raises(AssertionError):
-        assert_same(contents(one)["parts"]["actor"], contents(other)["parts"]["actor"])
+        assert_same(learned(one), learned(other))
     assert contents(one)["episodes"][0]["observation"].shape == contents(again)["episodes"][0]["observation"].shape
 
 
@@ -171,10 +184,8 @@ def failed(finished):
     return int(re.search(r"not finite.* at step (\d+)", finished.err)[1])
 
 
-def all_finite(saved):
-    parts = saved["parts"]
-    names = [name for name in parts if name != "buffer" and not name.endswith("_optimizer")]
-    return all(torch.isfinite(value).all() for name in names for value in parts[name].values())
+def all_finite(folder):
+    return all(torch.isfinite(value).all() for network in learned(folder).values() for value in network.values())
 
 
 @pytest.mark.parametrize(
@@ -182,17 +193,19 @@ def all_finite(saved):
 )
 def test_a_loss_that_is_not_finite(run, train, tmp_path, script, normalize, value):
     """The last good checkpoint is kept, and continues as if nothing had been wrong."""
+    if script in DISCRETE and value == "1e30":
+        pytest.skip("the Huber loss of large values is finite")
     flags = (
         f'--env-id goal_envs:Poison-v0 --env-kwargs {{"value":{value},"rarity":60}} {normalize} '
         "--learning-starts 20 --eval-frequency 10000 --checkpoint-frequency 7 --eval-episodes 1 "
         "--train-frequency 20 --gradient-steps 10"
     )
-    step = failed(run(script, SMALL, flags, "--total-timesteps 5000 --run-name r"))
+    step = failed(run(script, SMALL, fitting(script, flags), "--total-timesteps 5000 --run-name r"))
     folder = tmp_path / "runs" / "r"
     saved = checkpoint(folder)
     good = saved["progress"]["global_step"]
     assert 30 < step - 25 <= good <= step
-    assert all_finite(saved)
+    assert all_finite(folder)
     buffer = saved["parts"]["buffer"]
     finished = buffer["length"] > 0
     assert torch.isfinite(buffer["observation"][finished]).all(), "what spoilt the run is in the checkpoint"
@@ -200,9 +213,10 @@ def test_a_loss_that_is_not_finite(run, train, tmp_path, script, normalize, valu
     assert total > good
     resumed = run(script, "--resume runs/r", f"--total-timesteps {total}")
     assert resumed.status == 0, resumed.err
-    assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {total}"))
+    assert_same_runs(folder, train(script, "uninterrupted", fitting(script, flags), f"--total-timesteps {total}"))
 
 
+@pytest.mark.parametrize("script", CONTINUOUS)
 def test_a_learning_rate_that_is_too_high(run, tmp_path, script):
     """Weights overflow at once, before a first good checkpoint other than that of the start."""
     flags = (
@@ -211,7 +225,7 @@ def test_a_learning_rate_that_is_too_high(run, tmp_path, script):
     )
     step = failed(run(script, SMALL, flags, "--total-timesteps 5000 --run-name r"))
     assert step >= 20
-    assert all_finite(checkpoint(tmp_path / "runs" / "r"))
+    assert all_finite(tmp_path / "runs" / "r")
 
 
 # -------------------------------------------------------------------------------------------------------- the schedule
@@ -246,9 +260,10 @@ def test_as_many_updates_as_were_ordered(
 def test_targets_follow_every_so_many_updates(train, script):
     """With τ = 1, the targets are the networks of the last update whose number is a multiple."""
     flags = f"{SEEK[script]} --tau 1 --target-network-frequency 3"
-    later = contents(train(script, "later", flags, "--total-timesteps 47"))["parts"]  # updates 1 to 8
+    later = contents(train(script, "later", flags, "--total-timesteps 47"))
+    assert later["progress"]["updates"] == 8
+    later = later["parts"]
     multiple = contents(train(script, "multiple", flags, "--total-timesteps 45"))["parts"]  # updates 1 to 6
-    assert later["critic_optimizer"]["state"][0]["step"] == 8
     targets = [name for name in later if name.startswith("target_")]
     assert targets
     for target in targets:
@@ -268,6 +283,7 @@ def test_learning_rate_drops(train, script):
         assert rates == pytest.approx([rate] * len(rates), rel=1e-12)
 
 
+@pytest.mark.parametrize("script", CONTINUOUS)
 def test_random_actions_first(train, script):
     """Before learning_starts, actions are uniform."""
     folder = train(script, "r", SEEK[script], "--learning-starts 2000 --total-timesteps 2050 --eval-frequency 5000")
