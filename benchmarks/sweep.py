@@ -45,6 +45,19 @@ GRIDS = {
         range(1, 2),
         [("ddpg_her", "--env-id HandReach-v2"), ("ddpg_her_reengage", "--env-id HandReach-v2 --alpha 0.01")],
     ),
+    "bitflip": (
+        range(1, 4),
+        [
+            ("dqn_her_reengage", f"--env-id {flags}")
+            for flags in (
+                "BitFlip20-v0 --alpha 0",
+                "BitFlip20-v0",
+                "BitFlip-v0 --alpha 0",
+                "BitFlip-v0",
+                "BitFlip-v0 --soft-target both",
+            )
+        ],
+    ),
 }
 
 
