@@ -132,7 +132,7 @@ class Args:
 
 BIT_FLIP = dict(  # rounds of 16 episodes
     num_envs=16, hidden_layers=1, batch_size=128, gradient_steps=40, target_network_frequency=40, tau=0.05,
-    learning_starts=0, normalize=False, eval_episodes=100,
+    learning_starts=0, normalize=False, eval_episodes=100, checkpoint_frequency=400_000,
 )  # fmt: skip
 PAPER_SETTINGS = {
     "BitFlip-v0": BIT_FLIP | dict(train_frequency=16 * 40, total_timesteps=1_600_000, eval_frequency=40_000),

@@ -170,6 +170,10 @@ def learned(folder):
     return {name: parts[name] for name in parts if name != "buffer" and not name.endswith("optimizer")}
 
 
+def all_finite(folder):
+    return all(torch.isfinite(value).all() for network in learned(folder).values() for value in network.values())
+
+
 def contents(folder):
     """All that a run has learned and will need, without times and without memory that was never written."""
     saved = checkpoint(folder)

@@ -19,10 +19,10 @@ from conftest import (
     SEEK,
     SMALL,
     TESTS,
+    all_finite,
     checkpoint,
     evaluations,
     fitting,
-    learned,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -502,7 +502,7 @@ def test_other_environments(train, module, script, flags):
         flags = flags.replace("--dense", "").replace("--c-low 0", "")
     folder = train(script, "r", "--total-timesteps 300 --learning-starts 60 --eval-frequency 150", flags)
     assert checkpoint(folder)["progress"]["updates"] > 30
-    assert all(torch.isfinite(value).all() for network in learned(folder).values() for value in network.values())
+    assert all_finite(folder)
     for row in evaluations(folder):
         assert 0 <= float(row["success_rate"]) <= 1
 

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SEEK, SMALL, assert_same_runs, contents, evaluations, learned
+from conftest import ROOT, SEEK, SMALL, all_finite, assert_same_runs, contents, evaluations
 from ddpg import BATCH, GOAL, OBSERVATION, assert_gradient, differences, forward, make_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -355,6 +355,14 @@ def test_the_diff_is_dqn():
     assert 100 < len(changed) <= 200, len(changed)
 
 
+def test_alpha_is_1_over_d_or_what_was_asked_for():
+    for env_id, alpha in (("BitFlip-v0", 1 / 40), ("BitFlip20-v0", 1 / 20)):
+        assert dqn.parse_args(["--env-id", env_id]).alpha == alpha
+        for asked in (0, 0.3):
+            args = dqn.parse_args(["--env-id", env_id, "--alpha", str(asked), "--batch-size", "33"])
+            assert (args.alpha, args.batch_size, args.num_envs, args.temperature) == (asked, 33, 16, 0.5)
+
+
 def test_a_temperature_that_is_too_small_stops_the_run(run, tmp_path):
     """Q / τ overflows."""
     flags = f"{SEEK['dqn_her_reengage']} --temperature 1e-42 --total-timesteps 200 --run-name r"
@@ -362,7 +370,7 @@ def test_a_temperature_that_is_too_small_stops_the_run(run, tmp_path):
     assert finished.status == 1
     assert "not finite at step 40" in finished.err
     assert finished.err.count("\n") == 1
-    assert all(torch.isfinite(value).all() for value in learned(tmp_path / "runs" / "r")["q_network"].values())
+    assert all_finite(tmp_path / "runs" / "r")
 
 
 def test_both_sampled_continues_bit_for_bit(run, train):

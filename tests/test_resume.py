@@ -13,6 +13,7 @@ from conftest import (
     DISCRETE,
     SEEK,
     SMALL,
+    all_finite,
     assert_same,
     assert_same_runs,
     checkpoint,
@@ -182,10 +183,6 @@ def failed(finished):
     assert finished.err.count("\n") == 1, finished.err
     assert "Traceback" not in finished.err
     return int(re.search(r"not finite.* at step (\d+)", finished.err)[1])
-
-
-def all_finite(folder):
-    return all(torch.isfinite(value).all() for network in learned(folder).values() for value in network.values())
 
 
 @pytest.mark.parametrize(
