@@ -33,17 +33,25 @@ SEEK = {
         '--env-id BitFlip20-v0 --env-kwargs {"d":10,"max_episode_steps":10} --learning-starts 40 --eval-frequency 50 '
         "--num-envs 1 --train-frequency 1 --gradient-steps 1 --target-network-frequency 1"
     ),
+    "ddpg_multi_reengage": (
+        '--env-id NoisySeek-v0 --env-kwargs {"max_episode_steps":10} --learning-starts 40 --eval-frequency 50'
+    ),
 }
 SCRIPTS = list(SEEK)
 DISCRETE = ["dqn_her_reengage"]  # scripts for Discrete actions
 CONTINUOUS = [script for script in SCRIPTS if script not in DISCRETE]
+SETS = ["ddpg_multi_reengage"]  # scripts for sets of goals
+SINGLE = [script for script in SCRIPTS if script not in SETS]
 
 
 def fitting(script, flags):
-    """The flags, naming the environments' twins with Discrete actions (goal_envs.py) where the script needs them."""
-    if script not in DISCRETE:
-        return flags
-    return re.sub(r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|FetchReach)", r"goal_envs:Discrete\1", flags)
+    """The flags, naming the environments' twins (goal_envs.py) with Discrete actions or sets of goals where needed."""
+    if script in DISCRETE:
+        return re.sub(r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|FetchReach)", r"goal_envs:Discrete\1", flags)
+    if script in SETS:
+        flags = re.sub(r"(?:goal_envs:)?(Walk|Poison|Endless|FetchReach)-", r"goal_envs:SetOf\1-", flags)
+        return re.sub(r" --(dense\b|(c-low|her-k|her-strategy) \S+)", "", flags)
+    return flags
 
 
 @pytest.fixture(params=SCRIPTS)
@@ -183,9 +191,10 @@ def contents(folder):
     used = arrays["length"].clone()
     for slot, step in zip(buffer["slot"], buffer["step"], strict=True):
         used[slot] = step
-    transitions = ("action", "reward", "terminated")
-    episodes = [
-        {name: array[i, : length + (name not in transitions)] for name, array in arrays.items() if name != "length"}
+    limit = arrays["action"].shape[1]
+    steps = {name: array.shape[1] - limit for name, array in arrays.items() if name != "length"}
+    episodes = [  # what there is once per episode is not cut
+        {name: arrays[name][i, : length + more if more in (0, 1) else None] for name, more in steps.items()}
         for i, length in enumerate(used.tolist())
     ]
     del progress["wall_seconds"]

@@ -123,6 +123,45 @@ def register_discrete(env_id, limit, create):
     gym.register(f"Discrete{env_id}", entry_point, max_episode_steps=limit)
 
 
+class SetOf(gym.Env):
+    """The twin of an environment that has a set of goals: its goal, in one or two of three rows. Rewards {0, 1}."""
+
+    def __init__(self, env, low):
+        """low: the environment's reward of a goal that is not reached."""
+        self.env, self.low = env, low
+        self.action_space = env.action_space
+        goal = env.observation_space["desired_goal"]
+        low, high = (np.insert(bound.ravel(), 0, gate) for gate, bound in ((0, goal.low), (1, goal.high)))
+        sets = Box(np.tile(low, (3, 1)), np.tile(high, (3, 1)), dtype=goal.dtype)
+        self.observation_space = Dict(env.observation_space.spaces | dict(desired_goal=sets))
+
+    def compute_item_reward(self, achieved_goal, desired_goal):
+        gate, goal = desired_goal[..., 0], desired_goal[..., 1:]
+        goal = goal.reshape(*gate.shape, *self.env.observation_space["desired_goal"].shape)
+        achieved_goal = np.expand_dims(achieved_goal, gate.ndim - 1)
+        reward = self.env.compute_reward(*np.broadcast_arrays(achieved_goal, goal), {})
+        return (reward - self.low) * (gate != 0)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        observation, info = self.env.reset(seed=seed)
+        goals = self.observation_space["desired_goal"]
+        self.rows = np.zeros(goals.shape, goals.dtype)
+        for row in self.np_random.permutation(3)[: self.np_random.integers(1, 3)]:
+            self.rows[row] = np.insert(observation["desired_goal"].ravel(), 0, 1)
+        return observation | dict(desired_goal=self.rows.copy()), info
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = self.env.step(action)
+        reward = float(self.compute_item_reward(observation["achieved_goal"], self.rows).max())
+        return observation | dict(desired_goal=self.rows.copy()), reward, terminated, truncated, info
+
+
+def register_set(name, limit, low, create):
+    """Registers the twin with sets of goals, SetOfWalk-v0 of Walk-v0."""
+    gym.register(f"SetOf{name}", lambda **kwargs: SetOf(create(**kwargs), low), max_episode_steps=limit)
+
+
 for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
     gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
     register_discrete(f"{name}-v0", limit, globals()[name])
@@ -130,3 +169,7 @@ gym.register("Endless-v0", entry_point="goal_envs:Walk")
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
     register_discrete(name, 50, lambda name=name, **kwargs: gym.make(name, **kwargs).unwrapped)
+register_set("Walk-v0", 14, 0, Walk)
+register_set("Endless-v0", None, 0, Walk)
+register_set("Poison-v0", 5, -1, Poison)
+register_set("FetchReach-v4", 50, -1, lambda **kwargs: gym.make("FetchReach-v4", **kwargs).unwrapped)

@@ -38,6 +38,23 @@ OTHERWISE = {
         "check_numbers",
         "evaluate_run",
     },
+    "ddpg_multi_reengage": {
+        "Args",
+        "Actor",
+        "Critic",
+        "Batch",
+        "critic_loss",
+        "actor_loss",
+        "make_env",
+        "check_rewards",
+        "Policy",
+        "dimensions",
+        "make_batches",
+        "train",
+        "check_numbers",
+        "evaluate_run",
+        "parse_args",
+    },
 }
 
 

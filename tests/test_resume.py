@@ -12,6 +12,7 @@ from conftest import (
     CONTINUOUS,
     DISCRETE,
     SEEK,
+    SETS,
     SMALL,
     all_finite,
     assert_same,
@@ -43,8 +44,8 @@ def flags_of(script, kind):
     """The flags of a kind of run, for a script that may not have all of them."""
     if kind.startswith("seek"):
         return f"{SEEK[script]} --num-envs {kind.removeprefix('seek')} --buffer-size 130"
-    if script in DISCRETE and kind != "walk":
-        pytest.skip("an environment with continuous actions")
+    if script in DISCRETE + SETS and kind != "walk":
+        pytest.skip("an environment of another kind")
     return fitting(script, KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", ""))
 
 
@@ -220,7 +221,7 @@ def test_a_learning_rate_that_is_too_high(run, tmp_path, script):
         '--env-id goal_envs:Poison-v0 --env-kwargs {"value":1e18,"rarity":1} --no-normalize --learning-rate 1 '
         "--learning-starts 20 --eval-frequency 1000 --gamma 0.999"
     )
-    step = failed(run(script, SMALL, flags, "--total-timesteps 5000 --run-name r"))
+    step = failed(run(script, SMALL, fitting(script, flags), "--total-timesteps 5000 --run-name r"))
     assert step >= 20
     assert all_finite(tmp_path / "runs" / "r")
 

@@ -1,0 +1,207 @@
+"""One update of ddpg_multi_reengage.py beside the straightforward dense form of the same loss.
+
+The dense form is Eq. 19 written as ddpg_her_reengage.py writes Eq. 9: the goal set is the leaf whose gradient is taken
+(its column of gates counts), all n_max rows are encoded, actor and critic encode them separately, and backward passes
+go through everything. A second dense form takes the gradient by the gates alone, which spares it the second derivative
+of the encoder. First the losses and the gradients of all parameters are compared, then all candidates take turns,
+`--repeats` times, on one batch of DriveSeek transitions; the table and the csv give medians. An update is critic, actor
+and targets; sampling the batch is shown by itself.
+
+    python benchmarks/multi_speed.py --threads 1
+"""
+
+import argparse
+import copy
+import csv
+import datetime
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import ddpg_multi_reengage as multi  # noqa: E402
+from ddpg_multi_reengage import Actor, Args, Batch, Critic, SetEncoder  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "multi_speed.csv"
+COLUMNS = ("size", "threads", "alpha", "form", "ms_median", "ms_min", "ms_max", "repeats", "date", "machine")
+SIZES = {"full": dict(hidden_size=400, batch_size=256), "small": dict(hidden_size=64, batch_size=128)}
+
+
+# ------------------------------------------------------------------------------------------------------ the dense form
+
+
+def dense_embedding(encoder: SetEncoder, observation: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
+    """1/n_max · Σ_i b_i² · net(s, g_i) over all rows of goal, (batch, n_max, goal_dim)."""
+    state = observation.unsqueeze(1).expand(-1, goal.shape[1], -1)
+    encoded = encoder.net(torch.cat([state, goal], dim=-1))
+    return (gate.square().unsqueeze(-1) * encoded).sum(1) / encoder.n_max
+
+
+def dense_action(actor: Actor, observation: Tensor, embedding: Tensor) -> Tensor:
+    return torch.tanh(actor.net(torch.cat([observation, embedding], dim=-1)))
+
+
+def dense_q(critic: Critic, observation: Tensor, action: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
+    embedding = dense_embedding(critic.encoder, observation, goal, gate)
+    return critic.net(torch.cat([observation, action, embedding], dim=-1)).squeeze(-1)
+
+
+def dense_critic_loss(
+    critic: Critic, target_critic: Critic, target_actor: Actor, batch: Batch, args: Args, by_gate: bool = False
+) -> Tensor:
+    """Eq. 19; the gradient is taken by the whole goal set, or by its gates alone."""
+    leaf = (batch.gate if by_gate else torch.cat([batch.gate.unsqueeze(-1), batch.goal], dim=-1)).clone()
+    leaf.requires_grad_(args.alpha > 0)
+    gate, goal = (leaf, batch.goal) if by_gate else (leaf[..., 0], leaf[..., 1:])
+    with torch.set_grad_enabled(args.alpha > 0):
+        embedding = dense_embedding(target_actor.encoder or target_critic.encoder, batch.next_observation, goal, gate)
+        next_action = dense_action(target_actor, batch.next_observation, embedding)
+        next_q = dense_q(target_critic, batch.next_observation, next_action, goal, gate)
+        target = batch.reward + args.gamma * (1 - batch.terminated) * next_q
+    q = dense_q(critic, batch.observation, batch.action, goal, gate)
+    loss = F.mse_loss(q, target.detach())
+    if args.alpha > 0:
+        (target_gradient,) = torch.autograd.grad(target.sum(), leaf)
+        (q_gradient,) = torch.autograd.grad(q.sum(), leaf, create_graph=True)
+        difference = q_gradient - target_gradient
+        difference = (difference if by_gate else difference[..., 0]) - 2 * batch.item_reward
+        loss = loss + args.alpha * difference.square().sum(-1).mean()
+    return loss
+
+
+def dense_actor_loss(actor: Actor, critic: Critic, batch: Batch, args: Args) -> Tensor:
+    """Eq. 5; a shared encoder is detached."""
+    embedding = dense_embedding(actor.encoder or critic.encoder, batch.observation, batch.goal, batch.gate)
+    embedding = embedding if actor.encoder else embedding.detach()
+    action = dense_action(actor, batch.observation, embedding)
+    q = dense_q(critic, batch.observation, action, batch.goal, batch.gate)
+    return -q.mean() + args.action_l2 * action.square().mean()
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+class Setting:
+    """Networks, optimisers and one batch of transitions of random actions."""
+
+    def __init__(self, size: str, seed: int = 0):
+        torch.manual_seed(seed)
+        settings = multi.PAPER_SETTINGS["DriveSeek-v0"] | SIZES[size] | dict(buffer_size=8_000, cuda=False)
+        self.args = Args(env_id="DriveSeek-v0", **settings)
+        self.env = multi.make_env(self.args)
+        self.policy = multi.Policy(self.env, self.args)
+        self.actor, self.critic = self.policy.actor, self.policy.critic
+        networks = (self.actor, self.critic)
+        self.target_actor, self.target_critic = (copy.deepcopy(each).requires_grad_(False) for each in networks)
+        self.optimizers = [torch.optim.Adam(each.parameters(), lr=1e-3, fused=True) for each in networks]
+        self.buffer = self.filled_buffer(np.random.default_rng(seed))
+        (self.batch,) = self.sample()
+
+    def filled_buffer(self, rng: np.random.Generator) -> multi.ReplayBuffer:
+        buffer, everything = multi.ReplayBuffer(self.env, self.args, rng), np.ones(1, np.bool_)
+        vector_env = multi.make_vector_env(self.env, 1)
+        for episode in range(200):
+            observation, _ = vector_env.reset(seed=[episode])
+            buffer.begin(everything, observation)
+            for _ in range(self.env.spec.max_episode_steps):
+                action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
+                observation, reward, terminated, _, _ = vector_env.step(action)
+                buffer.add(action, reward, terminated, observation)
+            buffer.end(everything)
+        return buffer
+
+    def sample(self) -> list[Batch]:
+        return multi.make_batches(self.buffer.sample(self.args.batch_size), self.policy, self.args)
+
+    def losses(self, alpha: float, form: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        """Functions that compute the critic's and the actor's loss in a form: ours, dense or dense by gates."""
+        args = multi.replace(self.args, alpha=alpha)
+        critic = (self.critic, self.target_critic, self.target_actor, self.batch, args)
+        actor = (self.actor, self.critic, self.batch, args)
+        if form == "ours":
+            return lambda: multi.critic_loss(*critic)[0], lambda: multi.actor_loss(*actor)
+        by_gate = form == "dense, gradient by the gates"
+        return lambda: dense_critic_loss(*critic, by_gate=by_gate), lambda: dense_actor_loss(*actor)
+
+    def update(self, alpha: float, form: str) -> None:
+        critic_loss, actor_loss = self.losses(alpha, form)
+        actor_optimizer, critic_optimizer = self.optimizers
+        if form == "ours":
+            multi.optimize(critic_optimizer, critic_loss(), self.critic)
+            multi.optimize(actor_optimizer, actor_loss(), self.actor)
+        else:
+            for optimizer, loss in ((critic_optimizer, critic_loss), (actor_optimizer, actor_loss)):
+                for each in self.optimizers:
+                    each.zero_grad()
+                loss().backward()
+                optimizer.step()
+        multi.update_target(self.target_critic, self.critic, self.args.tau)
+        multi.update_target(self.target_actor, self.actor, self.args.tau)
+
+    def disagreement(self, alpha: float, form: str) -> float:
+        """The largest relative difference from ours, of the losses and of each parameter's gradient."""
+        worst = 0.0
+        networks = (self.critic, self.actor)
+        for network, ours, other in zip(networks, self.losses(alpha, "ours"), self.losses(alpha, form), strict=True):
+            (one, one_gradient), (two, two_gradient) = (gradients(loss(), network) for loss in (ours, other))
+            pairs = [(one, two), *zip(one_gradient, two_gradient, strict=True)]
+            worst = max(worst, *(((x - y).norm() / y.norm()).item() for x, y in pairs))
+        return worst
+
+
+def gradients(loss: Tensor, network: torch.nn.Module) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, and its gradient by each of the network's parameters."""
+    return loss.detach(), torch.autograd.grad(loss, list(network.parameters()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+    forms = ("ours", "dense, gradient by the gates", "dense")
+    rows = []
+    for size in args.sizes:
+        setting = Setting(size)
+        for alpha in (0.0, 0.1):
+            for form in forms[1:]:
+                worst = setting.disagreement(alpha, form)
+                print(f"{size}, alpha {alpha:g}: ours and {form} differ by {worst:.1e}", flush=True)
+                assert worst < 1e-5
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            measured = {(alpha, form): [] for alpha in (0.0, 0.1) for form in forms}
+            for repeat in range(args.repeats + 1):
+                for (alpha, form), values in measured.items():
+                    start = time.perf_counter()
+                    setting.update(alpha, form)
+                    if repeat:  # the first one warms up
+                        values.append(1e3 * (time.perf_counter() - start))
+            start = time.perf_counter()
+            for _ in range(20):
+                setting.sample()
+            measured[0.1, "sampling"] = [1e3 * (time.perf_counter() - start) / 20]
+            for (alpha, form), values in measured.items():
+                row = [round(f(values), 2) for f in (statistics.median, min, max)]
+                print(f"{size:6}{threads} threads  alpha {alpha:<4g} {form:28} {row[0]:8.2f} ms ({row[1]} to {row[2]})")
+                rows.append([size, threads, alpha, form, *row, len(values)])
+    machine = f"{os.cpu_count()} cores, torch {torch.__version__}"
+    with open(RESULTS, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([*row, datetime.date.today(), machine] for row in rows)
+
+
+if __name__ == "__main__":
+    main()
