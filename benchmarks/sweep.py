@@ -58,6 +58,21 @@ GRIDS = {
             )
         ],
     ),
+    "multi": (  # a size that a CPU can afford
+        range(1, 4),
+        [
+            (
+                "ddpg_multi_reengage",
+                f"--env-id {env_id} --alpha {alpha:g} --hidden-size 64 --batch-size 128 --total-timesteps 80000",
+            )
+            for env_id, alpha in (
+                ("DriveSeek-v0", 0),
+                ("DriveSeek-v0", 0.1),
+                ("NoisySeek-v0", 0),
+                ("NoisySeek-v0", 0.5),
+            )
+        ],
+    ),
 }
 
 
