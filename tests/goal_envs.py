@@ -99,6 +99,43 @@ class Poison(GoalEnv):
         return self.observation(), reward, False, False, {"is_success": reward == 0}
 
 
+class Sets(gym.Env):
+    """One to three goals on a line; reward 1 within 0.25 of any of them. What is odd about it is a keyword."""
+
+    def __init__(self, goals=None, changing=False, per_goal=True, reward=None, columns=3):
+        box = Box(-50_000, 50_000, (1,), np.float64)
+        sets = Box(np.tile([0.0, -50_000], (3, 1)), np.tile([1.0, 50_000], (3, 1)), dtype=np.float64)
+        self.observation_space = Dict(observation=box, achieved_goal=box, desired_goal=sets)
+        self.action_space = Box(-0.5, 0.5, (1,), np.float32)
+        self.goals, self.changing, self.odd_reward, self.columns = goals, changing, reward, columns
+        if per_goal:
+            self.compute_item_reward = self.item_reward
+
+    def item_reward(self, achieved_goal, desired_goal):
+        near = np.abs(achieved_goal[..., None, 0] - desired_goal[..., 1]) <= 0.25
+        return (near & (desired_goal[..., 0] != 0)).astype(float)[..., : self.columns]
+
+    def observation(self):
+        goal = self.goal + np.array([0, 0.5 * self.steps]) * self.changing
+        return dict(observation=self.state.copy(), achieved_goal=self.state.copy(), desired_goal=goal)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.steps, self.goal = np.zeros(1), 0, np.zeros((3, 2))
+        goals = self.np_random.uniform(-2, 2, self.np_random.integers(1, 4)) if self.goals is None else self.goals
+        self.goal[: len(goals)] = np.column_stack([np.ones(len(goals)), goals])
+        return self.observation(), {}
+
+    def step(self, action):
+        self.state = self.state + np.asarray(action, np.float64)
+        self.steps += 1
+        observation = self.observation()
+        gate, goal = observation["desired_goal"].T
+        near = bool(((np.abs(self.state - goal) <= 0.25) & (gate != 0)).any())
+        reward = float(near) if self.odd_reward is None else self.odd_reward
+        return observation, reward, False, False, {"is_success": near}
+
+
 class Directions(gym.ActionWrapper):
     """Discrete actions −1, 0, 1, …: as far as possible up or down one coordinate of the environment's action."""
 
@@ -165,6 +202,7 @@ def register_set(name, limit, low, create):
 for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
     gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
     register_discrete(f"{name}-v0", limit, globals()[name])
+gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
