@@ -4,8 +4,10 @@
     python benchmarks/plot.py handreach
     python benchmarks/plot.py sac
     python benchmarks/plot.py bitflip
+    python benchmarks/plot.py multi
 
-write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value.
+write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value. The number
+of goals reached (multi) is beside the paper's with networks of its size, up to the same number of steps.
 """
 
 import argparse
@@ -31,7 +33,13 @@ VARIANTS = {
     "dqn_her_reengage --alpha 0": ("DQN+HER", BLUE),
     "dqn_her_reengage": ("ReenGAGE", RED),
     "dqn_her_reengage --soft-target both": ("ReenGAGE, soft target in both terms", GREEN),
+    "ddpg_multi_reengage --alpha 0": ("DDPG", BLUE),
+    "ddpg_multi_reengage --alpha 0.1": ("Multi-ReenGAGE", RED),
+    "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
 }
+SMALL_SIZE = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
+# column of the csv → its label, limits of the axis, and digits in the table
+LABELS = {"success_rate": ("success rate", (-0.02, 1.02), 3), "episodic_return": ("goals reached per episode", None, 1)}
 # environment → variant → the paper's panel and α
 PAPER = {
     "ContinuousSeek5-v0": {
@@ -51,6 +59,14 @@ PAPER = {
         "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
         "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
     },
+    "DriveSeek-v0": {
+        "ddpg_multi_reengage --alpha 0": ("driveseek_sharing", None),
+        "ddpg_multi_reengage --alpha 0.1": ("driveseek_sharing", "20/n_max"),
+    },
+    "NoisySeek-v0": {
+        "ddpg_multi_reengage --alpha 0": ("noisyseek_allalpha", None),
+        "ddpg_multi_reengage --alpha 0.5": ("noisyseek_allalpha", "100/n_max"),
+    },
 }
 
 
@@ -60,48 +76,54 @@ def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
         return None
     panel, alpha = PAPER[env_id][variant]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
-    curves = curves[curves.panel == panel]
+    curves = curves[(curves.panel == panel) & (curves.method != "Greedy")]
     return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
 
 
-def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str) -> None:
-    """One panel: every variant's curve on one environment, and the paper's dashed."""
+def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, y: str) -> None:
+    """One panel: every variant's curve of y on one environment, and the paper's dashed."""
     for variant, group in runs.groupby("variant"):
         name, color = VARIANTS[variant]
         step = group.groupby("global_step")
         mean = step.mean(numeric_only=True)
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
-        axes.plot(horizontal, mean.success_rate, color=color, label=name)
-        low, high = step.success_rate.min(), step.success_rate.max()
+        axes.plot(horizontal, mean[y], color=color, label=name)
+        low, high = step[y].min(), step[y].max()
         axes.fill_between(horizontal, low, high, color=color, alpha=0.2, linewidth=0)
         paper = paper_curve(env_id, variant) if x == "global_step" else None
         if paper is not None:
+            paper = paper[paper.x <= runs.global_step.max()]
             axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
-    axes.set(title=env_id, xlabel=x_label, ylabel="success rate", ylim=(-0.02, 1.02))
+    axes.set(title=env_id, xlabel=x_label, ylabel=LABELS[y][0], ylim=LABELS[y][1])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Final success and mean over evaluation points, ours and the paper's, as Markdown."""
+def table(runs: pd.DataFrame, y: str) -> str:
+    """Final value of y and its mean over evaluation points, ours and the paper's, as Markdown."""
+    digits = LABELS[y][2]
     lines = ["| environment | script | seeds | final | mean over evaluations | paper: final | mean |", "|---" * 7 + "|"]
     for (env_id, variant), group in runs.groupby(["env_id", "variant"]):
         final = group[group.global_step == group.groupby("seed").global_step.transform("max")]
         paper = paper_curve(env_id, variant)
-        published = ["–", "–"] if paper is None else [f"{paper['mean'].iloc[-1]:.3f}", f"{paper['mean'].mean():.3f}"]
+        if paper is not None:
+            paper = paper["mean"][paper.x <= group.global_step.max()]
+        published = ["–", "–"] if paper is None else [f"{x:.{digits}f}" for x in (paper.iloc[-1], paper.mean())]
         command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])
-        cells = [env_id, f"`{command}`", str(group.seed.nunique()), f"{final.success_rate.mean():.3f}"]
-        lines.append("| " + " | ".join([*cells, f"{group.success_rate.mean():.3f}", *published]) + " |")
+        ours = [f"{x:.{digits}f}" for x in (final[y].mean(), group[y].mean())]
+        lines.append("| " + " | ".join([env_id, f"`{command}`", str(group.seed.nunique()), *ours, *published]) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip"))
+    parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip", "multi"))
     grid = parser.parse_args().grid
     runs = pd.read_csv(RESULTS / f"{grid}.csv")
     runs["env_id"] = runs["flags"].str.extract(r"--env-id (\S+)")
     runs["variant"] = runs.script + runs["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
+    runs["variant"] = runs.variant.str.removesuffix(SMALL_SIZE)
+    y = "episodic_return" if grid == "multi" else "success_rate"
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
@@ -109,10 +131,10 @@ def main() -> None:
         panels = [("global_step", "thousand steps", env_id) for env_id in env_ids]
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained", squeeze=False)
     for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
-        draw(each, runs[runs.env_id == env_id], env_id, x, label)
+        draw(each, runs[runs.env_id == env_id], env_id, x, label, y)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
-    print(table(runs))
+    print(table(runs, y))
 
 
 if __name__ == "__main__":

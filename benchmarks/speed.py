@@ -3,8 +3,9 @@
 A training step is everything that one environment step of a run costs: the action, the environment, storing,
 sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256; all
 networks see observation and achieved goal. It is the difference of a longer and a shorter run, divided by the
-difference of their steps, so that start-up does not count. All candidates take turns in one process, `--repeats` times;
-the table and the csv give medians.
+difference of their steps, so that start-up does not count. DQN has the schedule of its experiment: on BitFlip-v0
+(d = 40), a step is one of sixteen environments and one update with batch 128 and one hidden layer of 256. All
+candidates take turns in one process, `--repeats` times; the table and the csv give medians.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py --threads 1 2
@@ -29,14 +30,17 @@ sys.path.insert(0, str(ROOT))
 import gymnasium as gym  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from stable_baselines3 import DDPG, SAC, HerReplayBuffer  # noqa: E402
+from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
+from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 
 import ddpg_her  # noqa: E402
 import ddpg_her_reengage  # noqa: E402
+import dqn_her_reengage  # noqa: E402
 import sac_her_reengage  # noqa: E402
 
 DIM, BATCH, HIDDEN = 20, 256, 256
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
+BITS, ENVS, DQN_BATCH = 40, 16, 128
 RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
 
 
@@ -115,6 +119,32 @@ class SB3SACReenGAGE(SAC):
                     slow.lerp_(parameter, self.tau)
 
 
+class SB3DQNReenGAGE(DQN):
+    """Eq. 29 and 33, gradient only, written plainly into Stable-Baselines3's DQN."""
+
+    alpha, temperature = 0.025, 0.5
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        for _ in range(gradient_steps):
+            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            goal = data.observations["desired_goal"].clone().requires_grad_()
+            next_q = self.q_net_target(data.next_observations | {"desired_goal": goal})
+            soft_value = (F.softmax(next_q / self.temperature, dim=1) * next_q).sum(dim=1, keepdim=True)
+            hard, soft = (
+                data.rewards + (1 - data.dones) * self.gamma * value
+                for value in (next_q.max(dim=1, keepdim=True).values, soft_value)
+            )
+            (target_gradient,) = torch.autograd.grad(soft.sum(), goal)
+            q = self.q_net(data.observations | {"desired_goal": goal}).gather(1, data.actions.long())
+            (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
+            counted = (data.rewards == -1).squeeze(-1)
+            gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
+            loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * gradient_loss
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            self.policy.optimizer.step()
+
+
 def run_script(script, steps: int, **settings) -> None:
     """Trains one of our scripts for `steps` environment steps."""
     env_id = "ContinuousSeek-v0"
@@ -143,14 +173,46 @@ def run_sb3(algorithm: type[DDPG] | type[SAC], steps: int) -> None:
     ).learn(steps)
 
 
-def training_step(run: Callable[[int], None]) -> float:
-    """Milliseconds per training step."""
+def run_dqn(steps: int, alpha: float) -> None:
+    """Trains our DQN for `steps` updates, each with a step of sixteen environments."""
+    script = dqn_her_reengage
+    settings = dict(env_id="BitFlip-v0", total_timesteps=ENVS * steps, seed=7, cuda=False, alpha=alpha)
+    settings |= dict(observe_achieved_goal=True, run_name=str(time.time_ns()))
+    settings |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9)
+    script.train(script.Args(**script.PAPER_SETTINGS["BitFlip-v0"] | settings))
+
+
+def run_sb3_dqn(algorithm: type[DQN], steps: int) -> None:
+    """Trains the peer with the same settings: rounds of 40 steps of sixteen environments, then 40 updates."""
+    algorithm(
+        "MultiInputPolicy",
+        make_vec_env("BitFlip-v0", ENVS),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs=dict(n_sampled_goal=4, goal_selection_strategy="future"),
+        learning_starts=ENVS * BITS,  # the first episodes
+        batch_size=DQN_BATCH,
+        learning_rate=1e-3,
+        gamma=0.98,
+        tau=0.05,
+        train_freq=(BITS, "step"),
+        gradient_steps=BITS,
+        target_update_interval=ENVS * BITS,
+        exploration_initial_eps=0.2,
+        exploration_final_eps=0.2,
+        policy_kwargs=dict(net_arch=[HIDDEN]),
+        device="cpu",
+        seed=7,
+    ).learn(ENVS * steps)
+
+
+def training_step(run: Callable[[int], None], short: int = SHORT, long: int = LONG) -> float:
+    """Milliseconds per training step, from runs of two lengths."""
     seconds = []
-    for steps in (SHORT, LONG):
+    for steps in (short, long):
         start = time.perf_counter()
         run(steps)
         seconds.append(time.perf_counter() - start)
-    return 1e3 * (seconds[1] - seconds[0]) / (LONG - SHORT)
+    return 1e3 * (seconds[1] - seconds[0]) / (long - short)
 
 
 def necessary_products(critics: int, gradient_loss: bool) -> list[tuple[int, int, int]]:
@@ -172,9 +234,21 @@ def necessary_products(critics: int, gradient_loss: bool) -> list[tuple[int, int
     return products
 
 
-def matrix_products(critics: int, gradient_loss: bool, repeats: int = 200) -> float:
-    """Milliseconds that the necessary products take when nothing else is done."""
-    pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in necessary_products(critics, gradient_loss)]
+def necessary_dqn_products(gradient_loss: bool) -> list[tuple[int, int, int]]:
+    """The same for DQN's update. Back from the one action taken is a row of weights, and no product."""
+    b, h, d = DQN_BATCH, HIDDEN, BITS
+    products = 2 * [(b, 3 * d, h), (b, h, d)]  # the target's and the network's values
+    products += [(d, b, h), (h, b, 3 * d)]  # the network's value, its gradient in θ
+    if gradient_loss:
+        products += [(b, d, h), (b, h, d)]  # ∇_g y, through the softmax
+        products += [(b, h, d)]  # ∇_g Q
+        products += [(b, d, h), (h, b, d), (d, b, h)]  # its gradient in θ
+    return products
+
+
+def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> float:
+    """Milliseconds that products of these sizes take when nothing else is done."""
+    pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in sizes]
     outputs = [left @ right for left, right in pairs]
     start = time.perf_counter()
     for _ in range(repeats):
@@ -185,20 +259,28 @@ def matrix_products(critics: int, gradient_loss: bool, repeats: int = 200) -> fl
 
 def candidates() -> dict[str, Callable[[], float]]:
     """Name → a function that measures once, in milliseconds per training step."""
-    reengage, sac = ddpg_her_reengage, sac_her_reengage
+    reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 24 * BITS)
     return {
         "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
         "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
         "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
         "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
-        "matrix products, DDPG": lambda: matrix_products(1, gradient_loss=False),
-        "matrix products, ReenGAGE": lambda: matrix_products(1, gradient_loss=True),
+        "matrix products, DDPG": lambda: matrix_products(necessary_products(1, gradient_loss=False)),
+        "matrix products, ReenGAGE": lambda: matrix_products(necessary_products(1, gradient_loss=True)),
         "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
         "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
         "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
         "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
-        "matrix products, SAC": lambda: matrix_products(2, gradient_loss=False),
-        "matrix products, SAC ReenGAGE": lambda: matrix_products(2, gradient_loss=True),
+        "matrix products, SAC": lambda: matrix_products(necessary_products(2, gradient_loss=False)),
+        "matrix products, SAC ReenGAGE": lambda: matrix_products(necessary_products(2, gradient_loss=True)),
+        "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
+        "dqn_her_reengage.py": lambda: training_step(lambda steps: run_dqn(steps, 0.025), *rounds),
+        "Stable-Baselines3 DQN": lambda: training_step(lambda steps: run_sb3_dqn(DQN, steps), *rounds),
+        "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
+            lambda steps: run_sb3_dqn(SB3DQNReenGAGE, steps), *rounds
+        ),
+        "matrix products, DQN": lambda: matrix_products(necessary_dqn_products(gradient_loss=False)),
+        "matrix products, DQN ReenGAGE": lambda: matrix_products(necessary_dqn_products(gradient_loss=True)),
     }
 
 
