@@ -96,7 +96,6 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
             axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
     axes.set(title=env_id, xlabel=x_label, ylabel=LABELS[y][0], ylim=LABELS[y][1])
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
 
 
 def table(runs: pd.DataFrame, y: str) -> str:
@@ -129,9 +128,11 @@ def main() -> None:
     else:
         env_ids = sorted(runs.env_id.unique(), key=lambda env_id: runs[runs.env_id == env_id].global_step.max())
         panels = [("global_step", "thousand steps", env_id) for env_id in env_ids]
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
     for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
         draw(each, runs[runs.env_id == env_id], env_id, x, label, y)
+    lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
     print(table(runs, y))

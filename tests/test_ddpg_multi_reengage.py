@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SEEK, TESTS, checkpoint, evaluations
+from conftest import ROOT, SEEK, TESTS, checkpoint, contents, evaluations
 from ddpg import ACTION, BATCH, assert_gradient, differences, forward
 from gymnasium.spaces import Box
 
@@ -354,7 +354,7 @@ def test_alpha_0_needs_no_rewards_of_single_goals(kwargs):
     multi.make_env(make_args(env_id="goal_envs:Sets-v0", env_kwargs=kwargs, alpha=0.0)).close()
 
 
-@pytest.mark.parametrize("goals", [(0.5, -0.75), (40_000, 3), (-1.0, 2.0)])
+@pytest.mark.parametrize("goals", [(0.1, -0.75), (40_000, 3), (-1.0, 2.0)])
 def test_goals_are_stored_exactly_small_integers_or_not(goals):
     args = make_args(env_id="goal_envs:Sets-v0", env_kwargs=f'{{"goals": {list(goals)}}}', buffer_size=80)
     env = multi.make_env(args)
@@ -368,6 +368,20 @@ def test_goals_are_stored_exactly_small_integers_or_not(goals):
     buffer.end(everything)
     assert np.array_equal(buffer.sample(3)["goal"], np.stack([observation["desired_goal"]] * 3))
     assert (buffer.desired_goal.dtype == np.int16) == (goals == (-1.0, 2.0))
+
+
+def test_goals_are_normalised_without_their_padding(train):
+    folder = train("ddpg_multi_reengage", "r", "--env-id goal_envs:Sets-v0 --alpha 0.1 --total-timesteps 160")
+    numbers, seen = set(), []
+    for episode in contents(folder)["episodes"]:
+        gate, goal = episode["desired_goal"].numpy().T
+        numbers.add(gate.sum())
+        seen += len(episode["action"]) * list(goal[gate == 1])
+    assert numbers == {1, 2, 3}
+    norm = checkpoint(folder)["parts"]["goal_norm"]
+    assert norm["count"].item() == len(seen)
+    assert norm["mean"].item() == pytest.approx(np.mean(seen), rel=1e-6)
+    assert norm["std"].item() == pytest.approx(np.std(seen), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------- beside the first script
