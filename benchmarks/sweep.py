@@ -144,7 +144,8 @@ def main() -> None:
     seeds, variants = GRIDS[args.grid]
     tasks = [(args.grid, *variant, seed, args.threads) for seed, variant in itertools.product(seeds, variants)]
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
-        results = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(run)(*task) for task in tasks)
+        return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
+        results = joblib.Parallel(return_as=return_as)(joblib.delayed(run)(*task) for task in tasks)
         for _ in tqdm(results, total=len(tasks), unit="run"):
             collect(args.grid)
     print(f"{len(tasks)} runs are finished: {collect(args.grid).relative_to(ROOT)}")
