@@ -4,8 +4,8 @@
 
 Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
 finished runs are skipped, unfinished ones continue from their checkpoint. On a cluster the same command takes
-`--backend dask --address HOST:PORT` or `--backend ray` (install dask[distributed] or ray; the checkout must be on a
-file system that all machines share).
+`--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray; the checkout
+must be on a file system that all machines share).
 """
 
 import argparse
@@ -123,8 +123,10 @@ def machine() -> str:
 def use_cluster(backend: str, address: str | None) -> None:
     """Connects joblib to an existing engine."""
     if backend == "ray":
+        import ray
         from ray.util.joblib import register_ray
 
+        ray.init(address=address)  # None: that of RAY_ADDRESS, or a cluster on this machine alone
         register_ray()
     if backend == "dask":
         from dask.distributed import Client
@@ -138,7 +140,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
     parser.add_argument("--backend", choices=("loky", "ray", "dask"), default="loky")
-    parser.add_argument("--address", help="scheduler of the dask cluster")
+    parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
     args = parser.parse_args()
     use_cluster(args.backend, args.address)
     seeds, variants = GRIDS[args.grid]
