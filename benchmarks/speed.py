@@ -5,14 +5,14 @@ sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 2
 networks see observation and achieved goal. It is the difference of a longer and a shorter run, divided by the
 difference of their steps, so that start-up does not count. DQN has the schedule of its experiment: on BitFlip-v0
 (d = 40), a step is one of sixteen environments and one update with batch 128 and one hidden layer of 256. All
-candidates take turns in one process, `--repeats` times; the table and the csv give medians.
+candidates take turns in one process, `--repeats` times; the table and the csv give medians. `--only dqn` measures one
+algorithm and its peer, and leaves the csv's other rows as they are.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py --threads 1 2
 """
 
 import argparse
-import csv
 import datetime
 import os
 import platform
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import gymnasium as gym  # noqa: E402
+import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
@@ -257,30 +258,36 @@ def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> fl
     return 1e3 * (time.perf_counter() - start) / repeats
 
 
-def candidates() -> dict[str, Callable[[], float]]:
-    """Name → a function that measures once, in milliseconds per training step."""
+def candidates() -> dict[str, dict[str, Callable[[], float]]]:
+    """Algorithm → name → a function that measures once, in milliseconds per training step."""
     reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 24 * BITS)
     return {
-        "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
-        "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
-        "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
-        "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
-        "matrix products, DDPG": lambda: matrix_products(necessary_products(1, gradient_loss=False)),
-        "matrix products, ReenGAGE": lambda: matrix_products(necessary_products(1, gradient_loss=True)),
-        "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
-        "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
-        "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
-        "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
-        "matrix products, SAC": lambda: matrix_products(necessary_products(2, gradient_loss=False)),
-        "matrix products, SAC ReenGAGE": lambda: matrix_products(necessary_products(2, gradient_loss=True)),
-        "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
-        "dqn_her_reengage.py": lambda: training_step(lambda steps: run_dqn(steps, 0.025), *rounds),
-        "Stable-Baselines3 DQN": lambda: training_step(lambda steps: run_sb3_dqn(DQN, steps), *rounds),
-        "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
-            lambda steps: run_sb3_dqn(SB3DQNReenGAGE, steps), *rounds
-        ),
-        "matrix products, DQN": lambda: matrix_products(necessary_dqn_products(gradient_loss=False)),
-        "matrix products, DQN ReenGAGE": lambda: matrix_products(necessary_dqn_products(gradient_loss=True)),
+        "ddpg": {
+            "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
+            "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
+            "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
+            "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
+            "matrix products, DDPG": lambda: matrix_products(necessary_products(1, gradient_loss=False)),
+            "matrix products, ReenGAGE": lambda: matrix_products(necessary_products(1, gradient_loss=True)),
+        },
+        "sac": {
+            "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
+            "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
+            "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
+            "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
+            "matrix products, SAC": lambda: matrix_products(necessary_products(2, gradient_loss=False)),
+            "matrix products, SAC ReenGAGE": lambda: matrix_products(necessary_products(2, gradient_loss=True)),
+        },
+        "dqn": {
+            "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
+            "dqn_her_reengage.py": lambda: training_step(lambda steps: run_dqn(steps, 0.025), *rounds),
+            "Stable-Baselines3 DQN": lambda: training_step(lambda steps: run_sb3_dqn(DQN, steps), *rounds),
+            "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
+                lambda steps: run_sb3_dqn(SB3DQNReenGAGE, steps), *rounds
+            ),
+            "matrix products, DQN": lambda: matrix_products(necessary_dqn_products(gradient_loss=False)),
+            "matrix products, DQN ReenGAGE": lambda: matrix_products(necessary_dqn_products(gradient_loss=True)),
+        },
     }
 
 
@@ -295,23 +302,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=candidates(), nargs="+", default=list(candidates()), help="algorithms")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    measured = {(name, threads): [] for threads in args.threads for name in candidates()}
+    measures = {name: measure for each in args.only for name, measure in candidates()[each].items()}
+    measured = {(name, threads): [] for threads in args.threads for name in measures}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # the runs' folders go there
         for _ in range(args.repeats):
             for name, threads in measured:
                 torch.set_num_threads(threads)
-                measured[name, threads].append(candidates()[name]())
+                measured[name, threads].append(measures[name]())
     machine = f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    with open(RESULTS, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["what", "threads", "ms_median", "ms_min", "ms_max", "repeats", "date", "machine"])
-        for (name, threads), values in measured.items():
-            row = [round(f(values), 2) for f in (statistics.median, min, max)]
-            print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})")
-            writer.writerow([name, threads, *row, args.repeats, datetime.date.today(), machine])
+    rows = []
+    for (name, threads), values in measured.items():
+        row = [round(f(values), 2) for f in (statistics.median, min, max)]
+        print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})")
+        rows.append([name, threads, *row, args.repeats, str(datetime.date.today()), machine])
+    old = pd.read_csv(RESULTS)
+    new = pd.DataFrame(rows, columns=old.columns)
+    pd.concat([old[~old.what.isin(measures)], new]).to_csv(RESULTS, index=False)
 
 
 if __name__ == "__main__":
