@@ -49,6 +49,7 @@ PAPER = {
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+        "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
     },
     "BitFlip20-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
@@ -72,7 +73,7 @@ PAPER = {
 
 def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
     """The published mean at each evaluation point, columns x and mean; None where there is none to compare."""
-    if env_id not in PAPER:
+    if variant not in PAPER.get(env_id, {}):
         return None
     panel, alpha = PAPER[env_id][variant]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
