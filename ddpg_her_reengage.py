@@ -51,7 +51,7 @@ class Args:
     env_id: str = "HandReach-v2"
     """any multi-goal Gymnasium environment with Box actions; `module:Id-v0` imports the module first"""
     env_kwargs: str = "{}"
-    """keywords of the environment as JSON, such as '{"d": 7}'"""
+    """keywords of the environment as JSON, such as '{"max_episode_steps": 20}'"""
     alpha: float = 0.01
     """weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain DDPG+HER"""
     c_low: float = -1.0
@@ -416,7 +416,7 @@ def make_env(args: Args, **kwargs) -> gym.Env:
             raise ValueError("render_mode is set by --capture-video")
     except ValueError as error:
         raise InputError(
-            f"--env-kwargs is not a JSON object like '{{\"d\": 7}}': {args.env_kwargs} ({error})"
+            f"--env-kwargs is not a JSON object like '{{\"max_episode_steps\": 20}}': {args.env_kwargs} ({error})"
         ) from None
     try:
         with warnings.catch_warnings():
