@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import gymnasium as gym
 import numpy as np
+from machine import processor
 
 import envs  # noqa: F401 (registers the environments)
 
@@ -60,16 +61,6 @@ class Stepper:
                 self.env.step(action)
             steps += self.limit * self.num_envs
         self.rates.append(steps / (time.perf_counter() - start))
-
-
-def processor():
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return name
 
 
 def main():

@@ -14,7 +14,6 @@ import argparse
 import copy
 import csv
 import datetime
-import os
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from machine import machine  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import ddpg_multi_reengage as multi  # noqa: E402
@@ -196,11 +196,11 @@ def main() -> None:
                 row = [round(f(values), 2) for f in (statistics.median, min, max)]
                 print(f"{size:6}{threads} threads  alpha {alpha:<4g} {form:28} {row[0]:8.2f} ms ({row[1]} to {row[2]})")
                 rows.append([size, threads, alpha, form, *row, len(values)])
-    machine = f"{os.cpu_count()} cores, torch {torch.__version__}"
+    software = f"{machine()}, torch {torch.__version__}"
     with open(RESULTS, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([*row, datetime.date.today(), machine] for row in rows)
+        writer.writerows([*row, datetime.date.today(), software] for row in rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ algorithm and its peer, and leaves the csv's other rows as they are.
 import argparse
 import datetime
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import gymnasium as gym  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from machine import machine  # noqa: E402
 from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 
@@ -43,6 +43,13 @@ DIM, BATCH, HIDDEN = 20, 256, 256
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 BITS, ENVS, DQN_BATCH = 40, 16, 128
 RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
+
+
+def gradient_loss(q: torch.Tensor, target_gradient: torch.Tensor, goal: torch.Tensor, rewards: torch.Tensor):
+    """The goal-gradient term of Eq. 9 for rewards {−1, 0}, the same for all peers."""
+    (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
+    counted = (rewards == -1).squeeze(-1)
+    return ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
 
 
 class SB3ReenGAGE(DDPG):
@@ -61,10 +68,8 @@ class SB3ReenGAGE(DDPG):
             target = data.rewards + (1 - data.dones) * self.gamma * next_q
             (target_gradient,) = torch.autograd.grad(target.sum(), goal)
             q = self.critic(observation, data.actions)[0]
-            (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
-            counted = (data.rewards == -1).squeeze(-1)
-            gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
-            critic_loss = F.mse_loss(q, target.detach()) + self.alpha * gradient_loss
+            term = gradient_loss(q, target_gradient, goal, data.rewards)
+            critic_loss = F.mse_loss(q, target.detach()) + self.alpha * term
             self.critic.optimizer.zero_grad()
             critic_loss.backward()
             self.critic.optimizer.step()
@@ -100,12 +105,10 @@ class SB3SACReenGAGE(SAC):
             value = next_q - ent_coef * next_log_prob
             target = data.rewards + (1 - data.dones) * self.gamma * value.unsqueeze(1)
             (target_gradient,) = torch.autograd.grad(target.sum(), goal)
-            counted = (data.rewards == -1).squeeze(-1)
             critic_loss = 0
             for q in self.critic(observation, data.actions):
-                (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
-                gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
-                critic_loss += 0.5 * (F.mse_loss(q, target.detach()) + self.alpha * gradient_loss)
+                term = gradient_loss(q, target_gradient, goal, data.rewards)
+                critic_loss += 0.5 * (F.mse_loss(q, target.detach()) + self.alpha * term)
             self.critic.optimizer.zero_grad()
             critic_loss.backward()
             self.critic.optimizer.step()
@@ -137,19 +140,16 @@ class SB3DQNReenGAGE(DQN):
             )
             (target_gradient,) = torch.autograd.grad(soft.sum(), goal)
             q = self.q_net(data.observations | {"desired_goal": goal}).gather(1, data.actions.long())
-            (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
-            counted = (data.rewards == -1).squeeze(-1)
-            gradient_loss = ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
-            loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * gradient_loss
+            term = gradient_loss(q, target_gradient, goal, data.rewards)
+            loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * term
             self.policy.optimizer.zero_grad()
             loss.backward()
             self.policy.optimizer.step()
 
 
-def run_script(script, steps: int, **settings) -> None:
+def run_script(script, steps: int, env_id: str = "ContinuousSeek-v0", batch_size: int = BATCH, **settings) -> None:
     """Trains one of our scripts for `steps` environment steps."""
-    env_id = "ContinuousSeek-v0"
-    settings = dict(env_id=env_id, total_timesteps=steps, batch_size=BATCH, seed=7, cuda=False) | settings
+    settings |= dict(env_id=env_id, total_timesteps=steps, batch_size=batch_size, seed=7, cuda=False)
     settings |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9, run_name=str(time.time_ns()))
     script.train(script.Args(**script.PAPER_SETTINGS[env_id] | settings))
 
@@ -176,11 +176,8 @@ def run_sb3(algorithm: type[DDPG] | type[SAC], steps: int) -> None:
 
 def run_dqn(steps: int, alpha: float) -> None:
     """Trains our DQN for `steps` updates, each with a step of sixteen environments."""
-    script = dqn_her_reengage
-    settings = dict(env_id="BitFlip-v0", total_timesteps=ENVS * steps, seed=7, cuda=False, alpha=alpha)
-    settings |= dict(observe_achieved_goal=True, run_name=str(time.time_ns()))
-    settings |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9)
-    script.train(script.Args(**script.PAPER_SETTINGS["BitFlip-v0"] | settings))
+    settings = dict(batch_size=DQN_BATCH, alpha=alpha, observe_achieved_goal=True)
+    run_script(dqn_her_reengage, ENVS * steps, "BitFlip-v0", **settings)
 
 
 def run_sb3_dqn(algorithm: type[DQN], steps: int) -> None:
@@ -291,21 +288,15 @@ def candidates() -> dict[str, dict[str, Callable[[], float]]]:
     }
 
 
-def cpu_name() -> str:
-    """The processor as the operating system calls it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=candidates(), nargs="+", default=list(candidates()), help="algorithms")
+    algorithms = candidates()
+    parser.add_argument("--only", choices=algorithms, nargs="+", default=list(algorithms), help="algorithms")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    measures = {name: measure for each in args.only for name, measure in candidates()[each].items()}
+    measures = {name: measure for each in args.only for name, measure in algorithms[each].items()}
     measured = {(name, threads): [] for threads in args.threads for name in measures}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # the runs' folders go there
@@ -313,12 +304,12 @@ def main() -> None:
             for name, threads in measured:
                 torch.set_num_threads(threads)
                 measured[name, threads].append(measures[name]())
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    software = f"{machine()}, torch {torch.__version__}"
     rows = []
     for (name, threads), values in measured.items():
         row = [round(f(values), 2) for f in (statistics.median, min, max)]
         print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})")
-        rows.append([name, threads, *row, args.repeats, str(datetime.date.today()), machine])
+        rows.append([name, threads, *row, args.repeats, str(datetime.date.today()), software])
     old = pd.read_csv(RESULTS)
     new = pd.DataFrame(rows, columns=old.columns)
     pd.concat([old[~old.what.isin(measures)], new]).to_csv(RESULTS, index=False)

@@ -27,8 +27,11 @@ def trained_agent(folder: str) -> tuple[str, Callable]:
     args = multi.Args(**checkpoint["args"])
     policy = multi.Policy(multi.make_env(args), args)
     multi.restore(checkpoint, dict(actor=policy.actor, critic=policy.critic), args)
-    batched = lambda observation: {name: part[None] for name, part in observation.items()}  # noqa: E731
-    return args.env_id, lambda observation: policy.to_environment(policy(batched(observation)))[0]
+
+    def agent(observation: dict[str, np.ndarray]) -> np.ndarray:
+        return policy.to_environment(policy({name: part[None] for name, part in observation.items()}))[0]
+
+    return args.env_id, agent
 
 
 def last_frame(env_id: str, agent: Callable, episode: int) -> np.ndarray:

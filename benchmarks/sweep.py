@@ -13,13 +13,13 @@ import csv
 import datetime
 import itertools
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import joblib
 import pandas as pd
+from machine import machine
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,13 +111,6 @@ def collect(grid: str) -> Path:
     path = RESULTS / f"{grid}.csv"
     pd.concat(frames).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     return path
-
-
-def machine() -> str:
-    """The processor as the operating system calls it, and the number of cores."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def use_cluster(backend: str, address: str | None) -> None:

@@ -163,9 +163,9 @@ def register_discrete(env_id, limit, create):
 class SetOf(gym.Env):
     """The twin of an environment that has a set of goals: its goal, in one or two of three rows. Rewards {0, 1}."""
 
-    def __init__(self, env, low):
-        """low: the environment's reward of a goal that is not reached."""
-        self.env, self.low = env, low
+    def __init__(self, env, c_low):
+        """c_low: the environment's reward of a goal that is not reached."""
+        self.env, self.c_low = env, c_low
         self.action_space = env.action_space
         goal = env.observation_space["desired_goal"]
         low, high = (np.insert(bound.ravel(), 0, gate) for gate, bound in ((0, goal.low), (1, goal.high)))
@@ -177,7 +177,7 @@ class SetOf(gym.Env):
         goal = goal.reshape(*gate.shape, *self.env.observation_space["desired_goal"].shape)
         achieved_goal = np.expand_dims(achieved_goal, gate.ndim - 1)
         reward = self.env.compute_reward(*np.broadcast_arrays(achieved_goal, goal), {})
-        return (reward - self.low) * (gate != 0)
+        return (reward - self.c_low) * (gate != 0)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -194,9 +194,9 @@ class SetOf(gym.Env):
         return observation | dict(desired_goal=self.rows.copy()), reward, terminated, truncated, info
 
 
-def register_set(name, limit, low, create):
+def register_set(name, limit, c_low, create):
     """Registers the twin with sets of goals, SetOfWalk-v0 of Walk-v0."""
-    gym.register(f"SetOf{name}", lambda **kwargs: SetOf(create(**kwargs), low), max_episode_steps=limit)
+    gym.register(f"SetOf{name}", lambda **kwargs: SetOf(create(**kwargs), c_low), max_episode_steps=limit)
 
 
 for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
