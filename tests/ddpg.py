@@ -59,6 +59,30 @@ def forward(network, *inputs):
     return x, weights, masks, activations
 
 
+def input_gradient(weights, masks, outward):
+    """outward (batch, outputs) is carried back through a ReLU network, as forward() describes it, to its input."""
+    for weight, mask in zip(weights[:0:-1], masks[::-1], strict=True):
+        outward = (outward @ weight) * mask
+    return outward @ weights[0]
+
+
+def assert_term_gradient(gradients, weights, masks, outward, residual):
+    """The parameter gradient of mean |residual|², written by hand.
+
+    residual (batch, goal_dim) is ∇_g (output · outward), where the goal is the end of the input, less the target's.
+    For every weight matrix it is 2/B Σ (what comes from the output)(what comes from the residual)ᵀ.
+    """
+    inward = np.pad(residual, ((0, 0), (weights[0].shape[1] - residual.shape[1], 0)))
+    for layer, weight in enumerate(weights):
+        out = outward
+        for later in range(len(weights) - 1, layer, -1):
+            out = (out @ weights[later]) * masks[later - 1]
+        np.testing.assert_allclose(gradients[2 * layer], 2 / len(inward) * out.T @ inward, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(gradients[2 * layer + 1], 0, atol=1e-10)  # biases only matter through the masks
+        if layer < len(masks):
+            inward = (inward @ weight.T) * masks[layer]
+
+
 def differences(function, goal, step=1e-6):
     """Central differences of function(goal), (batch,), by each goal dimension: (batch, goal_dim)."""
     columns = []

@@ -1,15 +1,22 @@
-"""DQN: its losses against finite differences and formulas written by hand; exploration; the diff; learning."""
-
-import ast
-import difflib
+"""DQN: its losses against finite differences and formulas written by hand; exploration."""
 
 import goal_envs  # noqa: F401 (registers DiscreteWalk-v0)
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SEEK, SMALL, all_finite, assert_same_runs, contents, evaluations
-from ddpg import BATCH, GOAL, OBSERVATION, assert_gradient, differences, forward, make_args
+from conftest import SEEK, SMALL, all_finite, assert_same_runs, contents
+from ddpg import (
+    BATCH,
+    GOAL,
+    OBSERVATION,
+    assert_gradient,
+    assert_term_gradient,
+    differences,
+    forward,
+    input_gradient,
+    make_args,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,12 +164,6 @@ def test_term_and_its_gradient_equal_the_chain_written_by_hand(seed, hidden_laye
     args = make_args(dqn, hidden_layers=hidden_layers, gamma=gamma, temperature=temperature)
     networks, batch = make_networks(args, seed), make_batch(seed)
 
-    def input_gradient(weights, masks, outward):
-        """outward (batch, outputs) is carried back through the network to its input."""
-        for weight, mask in zip(weights[:0:-1], masks[::-1], strict=True):
-            outward = (outward @ weight) * mask
-        return outward @ weights[0]
-
     chosen = np.eye(ACTIONS)[batch.action.numpy()[:, 0]]
     _, weights, masks, _ = forward(networks[0], batch.observation, batch.goal)
     q_gradient = input_gradient(weights, masks, chosen)[:, OBSERVATION:]
@@ -177,16 +178,7 @@ def test_term_and_its_gradient_equal_the_chain_written_by_hand(seed, hidden_laye
     term, gradients = gradient_term(networks, batch, args)
     assert term == pytest.approx(np.square(residual).sum() / BATCH, rel=1e-9)
 
-    # Parameter gradient: 2/B Σ (what comes from the output)(what comes from the residual)ᵀ for every weight matrix.
-    inward = np.concatenate([np.zeros((BATCH, OBSERVATION)), residual], axis=1)
-    for layer, weight in enumerate(weights):
-        outward = chosen
-        for later in range(len(weights) - 1, layer, -1):
-            outward = (outward @ weights[later]) * masks[later - 1]
-        np.testing.assert_allclose(gradients[2 * layer], 2 / BATCH * outward.T @ inward, rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(gradients[2 * layer + 1], 0, atol=1e-10)  # biases only matter through the masks
-        if layer < len(masks):
-            inward = (inward @ weight.T) * masks[layer]
+    assert_term_gradient(gradients, weights, masks, chosen, residual)
 
 
 def test_small_temperatures_approach_the_maximum_away_from_ties():
@@ -339,20 +331,7 @@ def test_policy_is_greedy_and_counts_from_the_spaces_first_action():
     assert all(policy.space.contains(each) for each in policy.to_environment(action))
 
 
-# --------------------------------------------------------------------------------------------- beside the first script
-
-
-def code(name):
-    """The lines after the docstring."""
-    source = (ROOT / name).read_text()
-    return source.splitlines()[ast.parse(source).body[0].end_lineno :]
-
-
-def test_the_diff_is_dqn():
-    """Few lines differ from the first script, the docstring apart; test_common.py has the names."""
-    diff = difflib.unified_diff(code("ddpg_her_reengage.py"), code("dqn_her_reengage.py"), n=0, lineterm="")
-    changed = [line for line in diff if line[0] in "+-" and line[:3] not in ("+++", "---")]
-    assert 100 < len(changed) <= 200, len(changed)
+# ------------------------------------------------------------------------------------------------------------- the runs
 
 
 def test_alpha_is_1_over_d_or_what_was_asked_for():
@@ -378,17 +357,3 @@ def test_both_sampled_continues_bit_for_bit(run, train):
     folder = train("dqn_her_reengage", "r", flags, "--total-timesteps 150")
     assert run("dqn_her_reengage", "--resume runs/r --total-timesteps 250").status == 0
     assert_same_runs(folder, train("dqn_her_reengage", "uninterrupted", flags, "--total-timesteps 250"))
-
-
-@pytest.mark.parametrize("flags", ["--alpha 0", ""])
-def test_learns_to_flip_bits(run, tmp_path, flags):
-    finished = run(
-        "dqn_her_reengage",
-        '--env-id BitFlip20-v0 --env-kwargs {"d":8,"max_episode_steps":8} --train-frequency 128 --seed 101',
-        "--total-timesteps 8000 --eval-frequency 4000 --hidden-size 64 --torch-threads 1 --run-name r",
-        flags,
-    )
-    assert finished.status == 0, finished.err
-    rates = [float(row["success_rate"]) for row in evaluations(tmp_path / "runs" / "r")]
-    assert rates[0] < 0.4
-    assert rates[-1] >= 0.9
