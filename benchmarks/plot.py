@@ -7,7 +7,8 @@
     python benchmarks/plot.py multi
 
 write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value. The number
-of goals reached (multi) is beside the paper's with networks of its size, up to the same number of steps.
+of goals reached (multi) is beside the paper's with networks of its size, up to the same number of steps. The paper's
+numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of settings, which has no curves.
 """
 
 import argparse
@@ -38,8 +39,11 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
 }
 SMALL_SIZE = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
-# column of the csv → its label, limits of the axis, and digits in the table
-LABELS = {"success_rate": ("success rate", (-0.02, 1.02), 3), "episodic_return": ("goals reached per episode", None, 1)}
+# column of the csv → its label, limits of the axis, digits in the table, and the value whose first step is there
+LABELS = {
+    "success_rate": ("success rate", (-0.02, 1.02), 3, 0.5),
+    "episodic_return": ("goals reached per episode", None, 1, 17.5),
+}
 # environment → variant → the paper's panel and α
 PAPER = {
     "ContinuousSeek5-v0": {
@@ -81,6 +85,11 @@ def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
     return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
 
 
+def greedy_agent() -> float:
+    """The mean return of NoisySeek's greedy agent (greedy.py)."""
+    return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return[0]
+
+
 def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, y: str) -> None:
     """One panel: every variant's curve of y on one environment, and the paper's dashed."""
     for variant, group in runs.groupby("variant"):
@@ -95,23 +104,38 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
         if paper is not None:
             paper = paper[paper.x <= runs.global_step.max()]
             axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
+    if env_id == "NoisySeek-v0":
+        axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
     axes.set(title=env_id, xlabel=x_label, ylabel=LABELS[y][0], ylim=LABELS[y][1])
     axes.grid(alpha=0.3)
 
 
+def summary(curve: pd.Series, y: str) -> list[str]:
+    """Last value of a curve over steps, its mean, and the first step at which it is at the threshold."""
+    _, _, digits, threshold = LABELS[y]
+    reached = curve.index[curve >= threshold]
+    return [f"{curve.iloc[-1]:.{digits}f}", f"{curve.mean():.{digits}f}", f"{reached[0]:,}" if len(reached) else "–"]
+
+
+def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
+    """The paper's summary up to a step; of its grid of settings, final value and mean alone are known."""
+    paper = paper_curve(env_id, variant)
+    if paper is not None:
+        return summary(paper[paper.x <= last_step].set_index("x")["mean"], y)
+    grid = pd.read_csv(RESULTS / "paper_grid.csv", dtype=str)
+    grid = grid[(grid.env_id == env_id) & (grid.variant == variant)]
+    return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
+
+
 def table(runs: pd.DataFrame, y: str) -> str:
-    """Final value of y and its mean over evaluation points, ours and the paper's, as Markdown."""
-    digits = LABELS[y][2]
-    lines = ["| environment | script | seeds | final | mean over evaluations | paper: final | mean |", "|---" * 7 + "|"]
+    """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
+    to = f"steps to {LABELS[y][3]}"
+    lines = [f"| environment | script | seeds | final | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
     for (env_id, variant), group in runs.groupby(["env_id", "variant"]):
-        final = group[group.global_step == group.groupby("seed").global_step.transform("max")]
-        paper = paper_curve(env_id, variant)
-        if paper is not None:
-            paper = paper["mean"][paper.x <= group.global_step.max()]
-        published = ["–", "–"] if paper is None else [f"{x:.{digits}f}" for x in (paper.iloc[-1], paper.mean())]
         command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])
-        ours = [f"{x:.{digits}f}" for x in (final[y].mean(), group[y].mean())]
-        lines.append("| " + " | ".join([env_id, f"`{command}`", str(group.seed.nunique()), *ours, *published]) + " |")
+        ours = summary(group.groupby("global_step")[y].mean(), y)
+        theirs = published(env_id, variant, group.global_step.max(), y)
+        lines.append("| " + " | ".join([env_id, f"`{command}`", str(group.seed.nunique()), *ours, *theirs]) + " |")
     return "\n".join(lines)
 
 
