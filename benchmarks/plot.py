@@ -157,7 +157,7 @@ def main() -> None:
     for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
         draw(each, runs[runs.env_id == env_id], env_id, x, label, y)
     lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
-    columns = len(lines) if len(lines) <= 3 else len(lines) // 2
+    columns = len(lines) if len(lines) <= 3 else (len(lines) + 1) // 2
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
