@@ -1,6 +1,7 @@
 """theory_check.py: the environments and the model class, the losses, both measurements, the bias, the command."""
 
 import csv
+import functools
 import signal
 import subprocess
 import sys
@@ -364,7 +365,9 @@ def test_bad_values_get_one_line(arguments, reason, tmp_path, capsys, monkeypatc
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_ends_without_a_traceback(tmp_path):
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Shells start background jobs with SIGINT ignored, and so would be what the tests start.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listening)
     while "theory_check:" not in process.stderr.read(20):  # the progress bar
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
