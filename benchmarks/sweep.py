@@ -42,7 +42,7 @@ GRIDS = {
         ],
     ),
     "handreach": (  # --jobs 1 --threads 2 on a machine that does nothing else: its time is a result
-        range(1, 2),
+        range(1, 4),
         [("ddpg_her", "--env-id HandReach-v2"), ("ddpg_her_reengage", "--env-id HandReach-v2 --alpha 0.01")],
     ),
     "bitflip": (
