@@ -9,7 +9,7 @@ run: $(VENV)/installed
 	$(BIN)/python ddpg_her_reengage.py --env-id HandReach-v2 --alpha 0.01
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
