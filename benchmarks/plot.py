@@ -13,6 +13,7 @@ numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of sett
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 
@@ -39,10 +40,20 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
 }
 SMALL_SIZE = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
-# column of the csv → its label, limits of the axis, digits in the table, and the value whose first step is there
-LABELS = {
-    "success_rate": ("success rate", (-0.02, 1.02), 3, 0.5),
-    "episodic_return": ("goals reached per episode", None, 1, 17.5),
+
+
+class Measure(NamedTuple):
+    """How a column of the csv is drawn, and what the table says of it."""
+
+    label: str
+    limits: tuple[float, float] | None  # of the axis
+    digits: int
+    threshold: float  # the table has the first step that reaches it
+
+
+MEASURES = {
+    "success_rate": Measure("success rate", (-0.02, 1.02), digits=3, threshold=0.5),
+    "episodic_return": Measure("goals reached per episode", None, digits=1, threshold=17.5),
 }
 # environment → variant → the paper's panel and α
 PAPER = {
@@ -106,15 +117,16 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
             axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
     if env_id == "NoisySeek-v0":
         axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
-    axes.set(title=env_id, xlabel=x_label, ylabel=LABELS[y][0], ylim=LABELS[y][1])
+    axes.set(title=env_id, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
     axes.grid(alpha=0.3)
 
 
 def summary(curve: pd.Series, y: str) -> list[str]:
     """Last value of a curve over steps, its mean, and the first step at which it is at the threshold."""
-    _, _, digits, threshold = LABELS[y]
-    reached = curve.index[curve >= threshold]
-    return [f"{curve.iloc[-1]:.{digits}f}", f"{curve.mean():.{digits}f}", f"{reached[0]:,}" if len(reached) else "–"]
+    measure = MEASURES[y]
+    values = [f"{value:.{measure.digits}f}" for value in (curve.iloc[-1], curve.mean())]
+    reached = curve.index[curve >= measure.threshold]
+    return [*values, f"{reached[0]:,}" if len(reached) else "–"]
 
 
 def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
@@ -129,7 +141,7 @@ def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
 
 def table(runs: pd.DataFrame, y: str) -> str:
     """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
-    to = f"steps to {LABELS[y][3]}"
+    to = f"steps to {MEASURES[y].threshold}"
     lines = [f"| environment | script | seeds | final | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
     for (env_id, variant), group in runs.groupby(["env_id", "variant"]):
         command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])

@@ -73,7 +73,9 @@ def one_thread():
 
 
 def pytest_configure(config):
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT), str(TESTS.parent / "benchmarks")]
+    for script in [*SCRIPTS, "theory_check"]:  # before a benchmark is imported, which puts its own folder first
+        importlib.import_module(script)
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

@@ -1,19 +1,15 @@
 """Multi-ReenGAGE: gate gradients against finite differences; sets, pictures and the buffer."""
 
-import sys
-
 import gymnasium as gym
+import multi_speed
 import numpy as np
 import pytest
 import torch
-from conftest import SEEK, TESTS, checkpoint, contents, evaluations
+from conftest import SEEK, checkpoint, contents, evaluations
 from ddpg import ACTION, BATCH, assert_gradient, differences, forward
 from gymnasium.spaces import Box
 
 import ddpg_multi_reengage as multi
-
-sys.path.insert(0, str(TESTS.parent / "benchmarks"))
-import multi_speed
 
 ALPHA, OBSERVATION, N_MAX = 0.7, 4, 6
 GOALS = Box(np.tile(np.float32([0, -3, -3]), (N_MAX, 1)), np.tile(np.float32([1, 3, 3]), (N_MAX, 1)))
