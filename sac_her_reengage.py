@@ -22,13 +22,15 @@ import difflib
 import itertools
 import json
 import math
+import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,7 +39,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -50,98 +52,53 @@ with contextlib.suppress(ImportError):  # Fetch, Shadow hand and maze environmen
 
 @dataclass
 class Args:
-    env_id: str = "HandReach-v2"
-    """any multi-goal Gymnasium environment with Box actions; `module:Id-v0` imports the module first"""
-    env_kwargs: str = "{}"
-    """keywords of the environment as JSON, such as '{"max_episode_steps": 20}'"""
-    alpha: float = 0.01
-    """weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain SAC+HER"""
-    c_low: float = -1.0
-    """reward of a goal that is not reached: only these transitions count in the goal-gradient loss"""
-    dense: bool = False
-    """the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)"""
-    seed: int = 1
-    """seed of everything random"""
-    total_timesteps: int = 200_000
-    """environment steps of the whole run, over all environments"""
-    num_envs: int = 1
-    """environments that step together"""
-    hidden_layers: int = 3
-    """hidden layers of actor and critics"""
-    hidden_size: int = 256
-    """units per hidden layer"""
-    xavier: bool = False
-    """Xavier-uniform weights and zero biases instead of PyTorch's initialisation"""
-    observe_achieved_goal: bool = False
-    """show the networks the achieved goal beside the observation, as Stable-Baselines3 does"""
-    learning_rate: float = 1e-3
-    """Adam's learning rate, actor, critics and temperature"""
-    learning_rate_drop: float = math.inf
-    """environment steps after which the learning rate is a third; inf: never"""
-    temperature: float = 1.0
-    """entropy temperature η: where it starts, or stays where it is not learned"""
-    autotune: bool = True
-    """learn the temperature so that the policy's entropy is −dim a"""
-    batch_size: int = 256
-    """transitions per update"""
-    buffer_size: int = 1_000_000
-    """transitions in the replay buffer"""
-    gamma: float = 0.98
-    """discount factor γ"""
-    tau: float = 0.005
-    """fraction τ by which a target update moves the target critics"""
-    train_frequency: int = 1
-    """environment steps between training phases"""
-    gradient_steps: int = 1
-    """updates in a training phase"""
-    target_network_frequency: int = 1
-    """updates between target updates"""
-    learning_starts: int = 1_000
-    """environment steps with uniformly random actions before training"""
-    random_action_probability: float = 0.0
-    """probability of a uniformly random action instead of one drawn from the policy"""
-    her_strategy: Literal["future", "final", "episode", "random"] = "future"
-    """where hindsight goals come from: a later step, the last or any step of the episode, or any episode"""
-    her_k: int = 4
-    """hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain SAC"""
-    normalize: bool = True
-    """normalise observations and goals by their running mean and standard deviation"""
-    action_l2: float = 0.0
-    """weight of the mean squared action in the actor's loss"""
-    clip_target: bool = False
-    """clip the critic's target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards"""
-    eval_frequency: int = 5_000
-    """environment steps between evaluations"""
-    eval_episodes: int = 50
-    """episodes per evaluation"""
-    checkpoint_frequency: int = 100_000
-    """environment steps between checkpoints"""
-    torch_threads: int = 0
-    """threads of PyTorch on the CPU; 0 is PyTorch's own choice"""
-    cuda: bool = True
-    """use CUDA where it is present"""
-    run_name: str = ""
-    """name of the folder under runs/; default: environment, script, seed and time"""
-    resume: str = ""
-    """folder of a run (runs/<run_name>) to continue to --total-timesteps"""
-    evaluate: str = ""
-    """folder of a run (runs/<run_name>) to evaluate instead of training"""
-    capture_video: bool = False
-    """write a GIF of a few episodes after the last evaluation"""
+    env_id: str = "HandReach-v2"  # a multi-goal environment with Box actions; `module:Id-v0` imports the module first
+    env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
+    alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain SAC+HER
+    c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
+    dense: bool = False  # the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)
+    seed: int = 1  # seed of everything random
+    num_envs: int = 1  # environments that play together: a round is an episode of each, followed by the updates
+    hidden_layers: int = 3  # hidden layers of actor and critics
+    hidden_size: int = 256  # units per hidden layer
+    learning_rate: float = 1e-3  # Adam's learning rate, actor, critics and temperature
+    temperature: float = 1.0  # entropy temperature η: where it starts, or stays where it is not learned
+    autotune: bool = True  # learn the temperature so that the policy's entropy is −dim a
+    batch_size: int = 256  # transitions per update
+    buffer_size: int = 1_000_000  # transitions in the replay buffer
+    gamma: float = 0.98  # discount factor γ
+    tau: float = 0.005  # fraction τ by which the target critics follow at every update
+    utd_ratio: float = 1.0  # updates per environment step
+    learning_starts: int = 1_000  # environment steps with uniformly random actions before training
+    random_action_probability: float = 0.0  # probability of a uniformly random action instead of one of the policy
+    her_strategy: Literal["future", "final", "episode", "random"] = "future"  # steps whose achieved goals become goals
+    her_k: int = 4  # hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain SAC
+    normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
+    action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
+    clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
+    eval_frequency: int = 5_000  # environment steps between evaluations
+    # What follows may change when a run is resumed or evaluated.
+    total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
+    eval_episodes: int = 50  # episodes per evaluation
+    checkpoint_frequency: int = 100_000  # environment steps between checkpoints
+    torch_threads: int = 0  # threads of PyTorch on the CPU; 0 is PyTorch's own choice
+    cuda: bool = True  # use CUDA where it is present
+    run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
+    resume: str = ""  # folder of a run (runs/<run_name>) to continue to --total-timesteps
+    evaluate: str = ""  # folder of a run, or of a model, to evaluate instead of training
+    capture_video: bool = False  # write a GIF of a few episodes after the last evaluation
 
 
 # Batch 512 and learning rate 2.5e-3 are the point of the paper's grid that a CPU can afford.
 CONTINUOUS_SEEK = dict(
-    hidden_layers=2, observe_achieved_goal=True, normalize=False, gamma=0.95, batch_size=512, learning_rate=2.5e-3,
-    eval_frequency=2_000, eval_episodes=50,
+    hidden_layers=2, normalize=False, gamma=0.95, batch_size=512, learning_rate=2.5e-3, eval_frequency=2_000
 )  # fmt: skip
 PAPER_SETTINGS = {
     "ContinuousSeek5-v0": CONTINUOUS_SEEK | dict(total_timesteps=12_000),
     "ContinuousSeek10-v0": CONTINUOUS_SEEK | dict(total_timesteps=50_000),
     "ContinuousSeek20-v0": CONTINUOUS_SEEK | dict(total_timesteps=400_000),
     "HandReach-v2": dict(
-        xavier=True, num_envs=16, batch_size=512, learning_rate_drop=300_000, train_frequency=800,
-        gradient_steps=40, target_network_frequency=10, tau=0.05, learning_starts=0,
+        num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0,
         total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
@@ -153,35 +110,12 @@ REENGAGE_SETTINGS = {  # instead of the baseline's where alpha is not 0; α is 0
     "ContinuousSeek20-v0": dict(alpha=0.01),
 }
 
-COLUMNS = ("global_step", "success_rate", "episodic_return", "wall_seconds")  # of evaluations.csv
-VIDEO_EPISODES = 4
-LOG_STD_MIN, LOG_STD_MAX = -20, 2
-LOG_FREQUENCY = 1_000  # environment steps between TensorBoard entries, at least
-CHANGEABLE_LATER = {
-    "total_timesteps", "eval_episodes", "checkpoint_frequency", "torch_threads", "cuda", "resume", "evaluate",
-    "capture_video",
-}  # fmt: skip
-TRAINING, EVALUATION = 0, 1  # which of a run's two streams of episodes a seed belongs to
-
-
-class InputError(ValueError):
-    """What the user asked for cannot be done; the message says what is wrong and what to do."""
-
-
-# --------------------------------------------------------------------------------------------------------- networks
-
 
 def mlp(inputs: int, outputs: int, args: Args) -> nn.Sequential:
     """A ReLU network with args.hidden_layers layers of args.hidden_size units."""
     sizes = [inputs, *[args.hidden_size] * args.hidden_layers, outputs]
-    layers = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
-        if args.xavier:  # Plappert et al. (2018)
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    layers = [(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)) for fan_in, fan_out in itertools.pairwise(sizes)]
+    return nn.Sequential(*itertools.chain(*layers))[:-1]
 
 
 class Actor(nn.Module):
@@ -199,7 +133,7 @@ class Actor(nn.Module):
     def sample(self, observation: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """Reparameterised actions, (batch, action_dim), and their log-probability, (batch,)."""
         mean, log_std = self.net(torch.cat([observation, goal], dim=-1)).chunk(2, dim=-1)
-        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        log_std = log_std.clamp(-20, 2)
         noise = torch.randn_like(mean)
         x = mean + log_std.exp() * noise
         log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
@@ -230,171 +164,16 @@ class Temperature(nn.Module):
         return self.log.exp()
 
 
-# ----------------------------------------------------------------------------------------------------- replay buffer
-
-
-class Normalizer(nn.Module):
-    """Subtracts the running mean, divides by the running standard deviation (at least 0.01) and clips to ±5."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("sums", torch.zeros(2, dim, dtype=torch.float64))  # of x and of x²
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
-
-    def update(self, x: np.ndarray) -> None:
-        """Counts the rows of x, (n, dim)."""
-        x = x.astype(np.float64)
-        self.count += len(x)
-        self.sums += torch.as_tensor(np.stack([x.sum(0), np.square(x).sum(0)]), device=self.sums.device)
-        mean, mean_square = self.sums / self.count
-        self.mean.copy_(mean)
-        self.std.copy_((mean_square - mean.square()).clamp(min=0.01**2).sqrt())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).clamp(-5, 5)
-
-
 class Batch(NamedTuple):
-    """Relabelled transitions as the networks see them, (batch, ...); goals and observations are normalised."""
+    """Relabelled transitions as the networks see them, (batch, ...): normalised, on the networks' device."""
 
     observation: Tensor
     action: Tensor
     reward: Tensor
     next_observation: Tensor
-    terminated: Tensor
+    terminated: Tensor  # 1 where the task really ended, which a time limit is not
     goal: Tensor
     reward_gradient: Tensor | None = None  # ∇_g R, only with --dense
-
-
-class HerReplayBuffer:
-    """Whole episodes in a ring of slots, relabelled when sampled (Andrychowicz et al. 2017).
-
-    Goals keep the environment's shape and dtype, because rewards are recomputed with its own
-    `compute_reward(achieved_goal, desired_goal, info)`, for many transitions at once and with an empty info.
-    """
-
-    def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
-        limit = env.spec.max_episode_steps
-        slots = args.buffer_size // limit
-        achieved, desired = env.observation_space["achieved_goal"], env.observation_space["desired_goal"]
-        self.observation = np.empty((slots, limit + 1, dimensions(env, args)[0]), np.float32)
-        self.achieved_goal = np.empty((slots, limit + 1, *achieved.shape), achieved.dtype)
-        self.desired_goal = np.empty((slots, limit + 1, *desired.shape), desired.dtype)
-        self.action = np.empty((slots, limit, gym.spaces.flatdim(env.action_space)), np.float32)
-        self.reward = np.empty((slots, limit), np.float32)
-        self.terminated = np.empty((slots, limit), np.bool_)
-        self.length = np.zeros(slots, np.int64)  # steps of a finished episode; 0: empty or being recorded
-        self.slot = np.full(args.num_envs, -1)  # where each environment's episode is being recorded
-        self.step = np.zeros(args.num_envs, np.int64)  # steps recorded so far
-        self.next_slot = 0
-        self._count()
-        self.compute_reward = env.unwrapped.compute_reward
-        self.args, self.rng = args, rng
-
-    def begin(self, starting: np.ndarray, observation: dict[str, np.ndarray]) -> None:
-        """Starts an episode in each environment where the mask is set, (num_envs,)."""
-        for i in np.flatnonzero(starting):
-            while self.next_slot in self.slot:  # a long episode of another environment is still recorded there
-                self.next_slot = (self.next_slot + 1) % len(self.length)
-            self.slot[i], self.step[i] = self.next_slot, 0
-            self.length[self.next_slot] = 0
-            self.next_slot = (self.next_slot + 1) % len(self.length)
-        self._count()
-        self._record(observation, starting)
-
-    def add(self, action: np.ndarray, reward: np.ndarray, terminated: np.ndarray, next_observation: dict) -> None:
-        """Records a step of every environment; terminated is a real end of the task, not a time limit."""
-        self.action[self.slot, self.step] = action
-        self.reward[self.slot, self.step] = reward
-        self.terminated[self.slot, self.step] = terminated
-        self.step += 1
-        self._record(next_observation, np.ones(len(self.slot), np.bool_))
-
-    def _record(self, observation: dict[str, np.ndarray], mask: np.ndarray) -> None:
-        slot, step = self.slot[mask], self.step[mask]
-        self.observation[slot, step] = network_input(observation, self.args)[mask]
-        self.achieved_goal[slot, step] = observation["achieved_goal"][mask]
-        self.desired_goal[slot, step] = observation["desired_goal"][mask]
-
-    def end(self, done: np.ndarray) -> None:
-        """Releases the finished episodes for sampling."""
-        self.length[self.slot[done]] = self.step[done]
-        self._count()
-
-    def _count(self) -> None:
-        self.transitions_until = np.cumsum(self.length)  # in the finished episodes up to and with each slot
-
-    def __len__(self) -> int:
-        return int(self.transitions_until[-1])
-
-    def sample(self, n: int) -> dict[str, np.ndarray]:
-        """Draws n transitions uniformly from the finished episodes and relabels k/(k + 1) of them."""
-        slot, step = self._draw(n)
-        next_achieved_goal = self.achieved_goal[slot, step + 1]
-        goal, reward = self.desired_goal[slot, step], self.reward[slot, step]
-        relabelled = self.rng.random(n) < self.args.her_k / (self.args.her_k + 1)
-        if relabelled.any():
-            goal[relabelled] = self._hindsight_goals(slot[relabelled], step[relabelled])
-            reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
-        return dict(
-            observation=self.observation[slot, step],
-            action=self.action[slot, step],
-            reward=reward,
-            next_observation=self.observation[slot, step + 1],
-            terminated=self.terminated[slot, step].astype(np.float32),
-            goal=goal.reshape(n, -1).astype(np.float32),
-            next_achieved_goal=next_achieved_goal.reshape(n, -1).astype(np.float32),
-        )
-
-    def _draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        transition = self.rng.integers(len(self), size=n)
-        slot = np.searchsorted(self.transitions_until, transition, side="right")
-        return slot, transition - self.transitions_until[slot] + self.length[slot]
-
-    def _hindsight_goals(self, slot: np.ndarray, step: np.ndarray) -> np.ndarray:
-        length = self.length[slot]
-        if self.args.her_strategy == "future":
-            step = self.rng.integers(step + 1, length + 1)
-        elif self.args.her_strategy == "final":
-            step = length
-        elif self.args.her_strategy == "episode":
-            step = self.rng.integers(1, length + 1)
-        else:  # random: of any episode
-            slot, step = self._draw(len(slot))
-            step = step + 1
-        return self.achieved_goal[slot, step]
-
-    ARRAYS = ("observation", "achieved_goal", "desired_goal", "action", "reward", "terminated", "length")
-
-    def replay(self, vector_env: VectorEnv, seeds: list[int], to_environment: Callable) -> dict[str, np.ndarray]:
-        """Brings fresh environments to where their recorded episodes are, by the seeds and the recorded actions."""
-        longest = int(self.step.max())
-        for t in range(longest + 1):
-            position = self.step - longest + t  # in each environment's episode; those that have not begun wait at 0
-            if (position <= 0).any():
-                options = dict(reset_mask=position <= 0) if t else None
-                observation, _ = vector_env.reset(seed=seeds, options=options)
-            if t < longest:
-                action = np.where(position[:, None] < 0, 0, self.action[self.slot, position])
-                observation, *_ = vector_env.step(to_environment(action))
-        return observation
-
-    def state_dict(self) -> dict:
-        """What a checkpoint keeps: the slots in use, the episodes being recorded included."""
-        used = 1 + max(self.slot.max(), np.flatnonzero(self.length).max(initial=0))
-        arrays = {name: torch.from_numpy(getattr(self, name)[:used]) for name in self.ARRAYS}
-        return arrays | dict(slot=self.slot.tolist(), step=self.step.tolist(), next_slot=self.next_slot)
-
-    def load_state_dict(self, state: dict) -> None:
-        for name in self.ARRAYS:
-            getattr(self, name)[: len(state[name])] = state[name].numpy()
-        self.slot[:], self.step[:], self.next_slot = state["slot"], state["step"], state["next_slot"]
-        self._count()
-
-
-# ------------------------------------------------------------------------------------------------------------ losses
 
 
 def critic_loss(
@@ -413,7 +192,7 @@ def critic_loss(
             target = target.clamp(-1 / (1 - args.gamma), 0)
     qs = critic(batch.observation, batch.action, goal)
     loss = 0.5 * sum(F.mse_loss(q, target.detach()) for q in qs)
-    metrics = dict(value_loss=loss, q=torch.cat(qs).mean())
+    metrics = dict(value_loss=loss.detach(), q=torch.cat(qs).detach().mean())
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(target.sum(), goal)  # through a', log π and the minimum
         counted = args.dense or batch.reward == args.c_low  # where ∇_g R is known
@@ -422,7 +201,7 @@ def critic_loss(
             (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)  # (batch, goal_dim)
             gradient_loss = gradient_loss + ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
         loss = loss + 0.5 * args.alpha * gradient_loss
-        metrics["gradient_loss"] = gradient_loss
+        metrics["gradient_loss"] = gradient_loss.detach()
     return loss, metrics
 
 
@@ -441,534 +220,546 @@ def temperature_loss(temperature: Temperature, entropy: Tensor, target_entropy: 
     return temperature.log * (entropy - target_entropy)
 
 
-# ---------------------------------------------------------------------------------------- environments and evaluation
+def room_for_episodes(n: int, env: gym.Env) -> np.ndarray:
+    """Zeros for n episodes, (n,), with their parts as fields; the first `length` steps of an episode count."""
+    limit, spaces = env.spec.max_episode_steps, env.observation_space
+    achieved, desired = spaces["achieved_goal"], spaces["desired_goal"]
+    parts = [
+        ("observation", np.float32, (limit + 1, *spaces["observation"].shape)),
+        ("achieved_goal", achieved.dtype, (limit + 1, *achieved.shape)),
+        ("desired_goal", desired.dtype, desired.shape),
+        ("action", np.float32, (limit, gym.spaces.flatdim(env.action_space))),  # in [−1, 1]
+        ("reward", np.float32, limit),
+        ("terminated", np.bool_, limit),  # by the task itself, not by a time limit
+        ("length", np.int64),
+        ("success", np.float32),  # at the last step
+    ]
+    return np.zeros(n, np.dtype(parts, align=True))
+
+
+def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv, key: tuple) -> np.ndarray:
+    """Plays an episode in each copy of env, (num_envs,), with the actions of act and with seeds made from key.
+
+    Where an episode ends early the next one begins, and is not kept, until all have ended.
+    """
+    n, low, high = vector_env.num_envs, env.action_space.low, env.action_space.high
+    episodes, running = room_for_episodes(n, env), np.ones(n, np.bool_)
+    observation, _ = vector_env.reset(seed=np.random.SeedSequence(key).generate_state(n).tolist())
+    for name in ("observation", "achieved_goal"):
+        episodes[name][:, 0] = observation[name]
+    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan
+    while running.any():
+        action, t = act(observation), episodes["length"].max()
+        scaled = np.clip(low + (action.reshape(n, *low.shape) + 1) / 2 * (high - low), low, high).astype(low.dtype)
+        observation, reward, terminated, truncated, infos = vector_env.step(scaled)
+        for name in ("observation", "achieved_goal"):
+            episodes[name][running, t + 1] = observation[name][running]
+        for name, part in (("action", action), ("reward", reward), ("terminated", terminated)):
+            episodes[name][running, t] = part[running]
+        if (observation["desired_goal"] != episodes["desired_goal"])[running].any():
+            raise ValueError("the environment changes the goal within an episode")
+        episodes["length"] += running
+        ended = running & (terminated | truncated)
+        episodes["success"][ended] = infos.get("is_success", infos.get("success", episodes["success"]))[ended]
+        running &= ~ended
+    return episodes
+
+
+class HerReplayBuffer:
+    """The newest episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
+
+    Goals keep the environment's shape and dtype, because rewards are recomputed with its own
+    `compute_reward(achieved_goal, desired_goal, info)`, for many transitions at once and with an empty info.
+    """
+
+    def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
+        self.episodes = room_for_episodes(args.buffer_size // env.spec.max_episode_steps, env)
+        self.added = 0  # episodes, in the whole run
+        self.compute_reward = env.unwrapped.compute_reward
+        self.args, self.rng = args, rng
+
+    def add(self, episodes: np.ndarray) -> None:
+        """Stores episodes in the place of the oldest."""
+        self.episodes[(self.added + np.arange(len(episodes))) % len(self.episodes)] = episodes
+        self.added += len(episodes)
+
+    def sample(self, updates: int, policy: "Policy") -> Iterator[Batch]:
+        """A batch for each update; they are drawn together, as far as 2^16 transitions go."""
+        size = self.args.batch_size
+        together = max(1, 2**16 // size)
+        for first in range(0, updates, together):
+            drawn = self.draw(size * min(together, updates - first), policy)
+            yield from map(Batch, *(column.split(size) for column in drawn if column is not None))
+
+    def draw(self, n: int, policy: "Policy") -> Batch:
+        """n transitions, uniformly from all episodes, of which k/(k + 1) are relabelled."""
+        stored, tensor = self.episodes, partial(torch.as_tensor, dtype=torch.float32, device=policy.device)
+        self.transitions_until = np.cumsum(stored["length"][: self.added])  # in the episodes up to and with each one
+        episode, step = self._places(n)
+        next_achieved_goal = stored["achieved_goal"][episode, step + 1]
+        goal, reward = stored["desired_goal"][episode], stored["reward"][episode, step]
+        relabelled = self.rng.random(n) < self.args.her_k / (self.args.her_k + 1)
+        if relabelled.any():
+            goal[relabelled] = self._hindsight_goals(episode[relabelled], step[relabelled])
+            reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
+        batch = Batch(
+            observation=policy.state(stored["observation"][episode, step], stored["achieved_goal"][episode, step]),
+            action=tensor(stored["action"][episode, step]),
+            reward=tensor(reward),
+            next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
+            terminated=tensor(stored["terminated"][episode, step]),
+            goal=policy.goal(goal),
+        )
+        if self.args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
+            gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1)
+            batch = batch._replace(reward_gradient=gradient * policy.goal_norm.std)
+        return batch
+
+    def _places(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        transition = self.rng.integers(self.transitions_until[-1], size=n)
+        episode = np.searchsorted(self.transitions_until, transition, side="right")
+        return episode, transition - self.transitions_until[episode] + self.episodes["length"][episode]
+
+    def _hindsight_goals(self, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
+        if self.args.her_strategy == "random":
+            episode, _ = self._places(len(episode))
+        length = self.episodes["length"][episode]
+        first = dict(future=step + 1, final=length).get(self.args.her_strategy, 1)
+        return self.episodes["achieved_goal"][episode, self.rng.integers(first, length + 1)]
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps: the filled part, as bytes."""
+        return dict(added=self.added, episodes=torch.from_numpy(self.episodes[: self.added].view(np.uint8)))
+
+    def load_state_dict(self, state: dict) -> None:
+        self.added = state["added"]
+        self.episodes[: self.added] = state["episodes"].numpy().view(self.episodes.dtype)
+
+
+class Policy(nn.Module):
+    """The actor and its normalisers: from what the environments show to actions in [−1, 1]."""
+
+    def __init__(self, env: gym.Env, args: Args):
+        super().__init__()
+        parts = [env.observation_space[name] for name in ("observation", "achieved_goal", "desired_goal")]
+        observation_dim, achieved_dim, goal_dim, action_dim = map(gym.spaces.flatdim, [*parts, env.action_space])
+        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, action_dim)
+        self.actor = Actor(*self.dimensions, args)
+        self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
+        self.device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
+        self.to(self.device)
+
+    def state(self, observation: np.ndarray, achieved_goal: np.ndarray) -> Tensor:
+        """What the networks see of states, (n, dim)."""
+        return self.observation_norm(torch.as_tensor(flat(observation, achieved_goal), device=self.device))
+
+    def goal(self, goal: np.ndarray) -> Tensor:
+        """What the networks see of goals, (n, dim)."""
+        return self.goal_norm(torch.as_tensor(flat(goal), device=self.device))
+
+    @torch.no_grad()
+    def forward(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """Deterministic actions, (num_envs, action_dim)."""
+        state = self.state(observation["observation"], observation["achieved_goal"])
+        return self.actor(state, self.goal(observation["desired_goal"])).cpu().numpy()
+
+    @torch.no_grad()
+    def explore(self, observation: dict[str, np.ndarray], random: float, rng: np.random.Generator) -> np.ndarray:
+        """Actions drawn from the policy, or with probability `random` uniformly random ones, (num_envs, action_dim)."""
+        state = self.state(observation["observation"], observation["achieved_goal"])
+        action = self.actor.sample(state, self.goal(observation["desired_goal"]))[0].cpu().numpy()
+        return np.where(rng.random((len(action), 1)) < random, rng.uniform(-1, 1, action.shape), action)
+
+    def count(self, episodes: np.ndarray) -> None:
+        """Counts every state of the episodes, and their goals, in the normalisers."""
+        seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
+        achieved_goal = episodes["achieved_goal"][seen]
+        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
+        self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
+        self.goal_norm.update(flat(np.concatenate([achieved_goal, desired_goal])))
+
+
+def train(args: Args) -> list[dict[str, float]]:
+    """Alternates rounds of episodes and updates; returns the rows of evaluations.csv.
+
+    Raises:
+        InputError: the settings or the environment do not fit; nothing has been written then.
+        SystemExit: SIGINT or SIGTERM came; the run has been saved.
+        Exception: what else stops a run; its last checkpoint holds.
+    """
+    env = make_env(args)
+    vector_env = make_vector_env(env, args.num_envs)
+    rng = np.random.default_rng(args.seed)
+    torch.manual_seed(args.seed)
+    policy = Policy(env, args)
+    actor, critic = policy.actor, Critic(*policy.dimensions, args).to(policy.device)
+    temperature, target_entropy = Temperature(args.temperature).to(policy.device), -policy.dimensions[-1]
+    target_critic = copy.deepcopy(critic).requires_grad_(False)
+    parameters, target_parameters = list(critic.parameters()), list(target_critic.parameters())
+    actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
+    temperature_optimizer = torch.optim.Adam(temperature.parameters(), lr=args.learning_rate, fused=True)
+    buffer = HerReplayBuffer(env, args, rng)
+    parts = dict(policy=policy, critic=critic, target_critic=target_critic, temperature=temperature, buffer=buffer)
+    parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer)
+    parts |= dict(temperature_optimizer=temperature_optimizer)
+
+    run = Run(args, parts, rng)
+    while True:
+        if run.due(args.eval_frequency):
+            run.record(*evaluate(policy, env, vector_env, args))
+        if run.due(args.checkpoint_frequency) or SIGNALS:
+            run.save()
+        if run.finished or SIGNALS:
+            break
+        random = 1.0 if run.global_step < args.learning_starts else args.random_action_probability
+        act = partial(policy.explore, random=random, rng=rng)
+        episodes = play(act, env, vector_env, (args.seed, TRAINING, run.round))
+        updates = run.count(episodes)
+        buffer.add(episodes)
+        policy.count(episodes)
+        for batch in buffer.sample(updates, policy):
+            loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
+            optimize(critic_optimizer, loss_q)
+            loss_pi, entropy = actor_loss(actor, critic, temperature, batch, args)
+            optimize(actor_optimizer, loss_pi)
+            if args.autotune:
+                optimize(temperature_optimizer, temperature_loss(temperature, entropy, target_entropy))
+            with torch.no_grad():
+                torch._foreach_lerp_(target_parameters, parameters, args.tau)
+            run.losses = metrics | dict(
+                actor_loss=loss_pi.detach(), entropy=entropy, temperature=temperature().detach()
+            )
+    vector_env.close()
+    return run.finish(policy)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The algorithm ends here. What surrounds it is the same in all scripts: helpers, checks, runs, the command line.
+# ----------------------------------------------------------------------------------------------------------------------
+
+SCRIPT = Path(__file__).stem
+SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
+TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
+AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, torch_threads=0, learning_rate=1e-12, tau=1e-12, temperature=1e-12)
+AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
+
+
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message says what is wrong and what to do."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises InputError where the condition does not hold."""
+    if not condition:
+        raise InputError(message)
+
+
+class Normalizer(nn.Module):
+    """Subtracts the running mean, divides by the running standard deviation (at least 0.01) and clips to ±5."""
+
+    def __init__(self, dim: int, args: Args):
+        super().__init__()
+        self.normalize = args.normalize
+        self.register_buffer("sums", torch.zeros(3, dim, dtype=torch.float64))  # of 1, x and x²
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def update(self, x: np.ndarray) -> None:
+        """Counts the rows of x, (n, dim)."""
+        if self.normalize:
+            x = torch.as_tensor(x, dtype=torch.float64, device=self.sums.device)
+            self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
+            mean, mean_square = self.sums[1:] / self.sums[0]
+            self.mean.copy_(mean)
+            self.std.copy_((mean_square - mean.square()).clamp(min=0.01**2).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).clamp(-5, 5) if self.normalize else x
+
+
+def optimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step on the optimizer's parameters; no gradient is computed for any other."""
+    optimizer.zero_grad()
+    loss.backward(inputs=optimizer.param_groups[0]["params"])
+    optimizer.step()
+
+
+def flat(*parts: np.ndarray) -> np.ndarray:
+    """The parts side by side, one float32 row each, (n, dim)."""
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32, casting="unsafe")
+
+
+def check_numbers(args: Args) -> None:
+    """Raises InputError for the first number that is out of its range, or needs more memory than there is."""
+    for name, value in asdict(args).items():
+        if type(value) in (int, float) and name != "c_low":
+            low, high = AT_LEAST.get(name, 1 if isinstance(value, int) else 0), AT_MOST.get(name, 1e12)
+            flag = f"--{name.replace('_', '-')}"
+            require(low <= value <= high, f"{flag} must be from {low:g} to {high:g}, not {value}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    needed = 4 * args.hidden_layers * args.hidden_size * (8 * args.batch_size + 10 * args.hidden_size)
+    require(needed < memory, f"--hidden-size and --batch-size need {needed / 2**30:.0f} GiB, more than there is here")
 
 
 def make_env(args: Args, **kwargs) -> gym.Env:
-    """One environment, checked: multi-goal, Box actions, a time limit, a vectorised reward.
-
-    Raises:
-        InputError: the environment is unknown, cannot be made, or is not of that kind.
-    """
+    """One environment; raises InputError where it is unknown, cannot be made, or does not fit the settings."""
+    check_numbers(args)
     try:
         env_kwargs = json.loads(args.env_kwargs)
-        if not isinstance(env_kwargs, dict):
-            raise ValueError("not an object")
-        if "render_mode" in env_kwargs:
-            raise ValueError("render_mode is set by --capture-video")
-    except ValueError as error:
-        raise InputError(
-            f"--env-kwargs is not a JSON object like '{{\"max_episode_steps\": 20}}': {args.env_kwargs} ({error})"
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env = gym.make(args.env_id, **env_kwargs, **kwargs)
-    except (gym.error.UnregisteredEnv, ModuleNotFoundError, gym.error.Error) as error:
-        if args.env_id in gym.registry:
-            raise InputError(f"{args.env_id} cannot be made: {error}") from None
-        close = ", ".join(difflib.get_close_matches(args.env_id, gym.registry, cutoff=0.5)) or "none"
-        raise InputError(f"unknown environment {args.env_id}; the closest known: {close}") from None
-    except (TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs}: {error}") from None
-    space, action_space = env.observation_space, env.action_space
-    parts = ("observation", "achieved_goal", "desired_goal")
-    if not (isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(p), gym.spaces.Box) for p in parts)):
-        raise InputError(f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
-    if space["achieved_goal"].shape != space["desired_goal"].shape:
-        raise InputError(f"{args.env_id} has desired goals of another shape than achieved ones")
-    if isinstance(action_space, gym.spaces.Discrete):
-        raise InputError(f"{args.env_id} has discrete actions: use dqn_her_reengage.py")
-    if not (isinstance(action_space, gym.spaces.Box) and action_space.is_bounded()):
-        raise InputError(f"{args.env_id} needs a bounded Box of actions, not {action_space}")
-    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", ()):
-        raise InputError(f"{args.env_id} cannot render rgb_array pictures for --capture-video")
-    if env.spec.max_episode_steps is None:
-        raise InputError(f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
+        require("render_mode" not in env_kwargs, "render_mode is set by --capture-video")
+        env = gym.make(args.env_id, **env_kwargs, **kwargs)
+    except Exception as error:
+        what = f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (a JSON object)"
+        if args.env_id.split(":")[-1] not in gym.registry:
+            close = difflib.get_close_matches(args.env_id, gym.registry, cutoff=0.5)
+            what = f"unknown environment {args.env_id}, the closest known: {', '.join(close) or 'none'}"
+        raise InputError(f"{what}: {error}") from error
+    check_env(env, args)
     check_rewards(env, args)
     return env
 
 
-def check_rewards(env: gym.Env, args: Args) -> None:
-    """Asks compute_reward for several starts against each other's goals.
+def check_env(env: gym.Env, args: Args) -> None:
+    """Raises InputError where the environment is not multi-goal, with Box actions and a time limit."""
+    space, actions, limit = env.observation_space, env.action_space, env.spec.max_episode_steps
+    parts = ("observation", "achieved_goal", "desired_goal")
+    boxes = isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(part), gym.spaces.Box) for part in parts)
+    require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
+    same = space["achieved_goal"].shape == space["desired_goal"].shape
+    require(same, f"{args.env_id} has desired goals of another shape than achieved ones")
+    bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded()
+    require(bounded, f"{args.env_id} needs a bounded Box of actions (discrete: use dqn_her_reengage.py), not {actions}")
+    pictures = "rgb_array" in env.metadata.get("render_modes", ())
+    require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
+    require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
+    room = args.buffer_size >= 2 * args.num_envs * limit
+    require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
 
-    Raises:
-        InputError: it does not broadcast, or its values do not fit the settings.
-    """
+
+def check_rewards(env: gym.Env, args: Args) -> None:
+    """Raises InputError where compute_reward does not take many goals, or its values do not fit the settings."""
     starts = [env.reset(seed=seed)[0] for seed in range(8)]
     achieved_goal = np.stack([start["achieved_goal"] for start in starts for _ in starts])
     desired_goal = np.stack([start["desired_goal"] for _ in starts for start in starts])
     try:
         reward = np.asarray(env.unwrapped.compute_reward(achieved_goal, desired_goal, {}))
     except Exception as error:
-        raise InputError(f"{args.env_id}: compute_reward fails on a batch: {type(error).__name__}: {error}") from None
-    if reward.shape != (len(achieved_goal),):
-        raise InputError(f"{args.env_id}: compute_reward gives shape {reward.shape} for {len(achieved_goal)} goals")
-    if args.alpha > 0 and not args.dense and args.c_low not in reward:
-        raise InputError(f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
-    distance = np.linalg.norm((achieved_goal.astype(np.float64) - desired_goal).reshape(len(reward), -1), axis=1)
-    if args.dense and not np.allclose(reward, -distance, atol=1e-5):
-        raise InputError(f"{args.env_id}: --dense needs rewards −‖achieved − goal‖₂, which these are not")
+        raise InputError(f"{args.env_id}: compute_reward fails on a batch: {type(error).__name__} {error}") from error
+    require(reward.shape == (64,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 64 goals")
+    known = args.alpha == 0 or args.dense or args.c_low in reward
+    require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
+    distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)
+    dense = not args.dense or np.allclose(reward, -distance, atol=1e-5)
+    require(dense, f"{args.env_id}: --dense needs rewards −‖achieved − goal‖₂, which these are not")
 
 
 def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:
-    """num_envs copies of env that step together; a finished one waits for an explicit reset."""
-    mode = dict(autoreset_mode=AutoresetMode.DISABLED)
+    """Copies of env that step as a batch where its class can, else each in a process of its own."""
     if env.spec.vector_entry_point is not None:
-        return gym.make_vec(env.spec, num_envs, **mode)
-    return gym.make_vec(env.spec, num_envs, vector_kwargs=mode)
+        return gym.make_vec(env.spec, num_envs, vectorization_mode="vector_entry_point")
+    copies = [partial(make_copy, env.spec)] * num_envs
+    return AsyncVectorEnv(copies) if num_envs > 1 else SyncVectorEnv(copies)
 
 
-def evaluation_envs(env: gym.Env, args: Args) -> int:
-    """All episodes at once where the environment steps as a batch, else a few at a time."""
-    return args.eval_episodes if env.spec.vector_entry_point is not None else min(args.eval_episodes, 8)
+def make_copy(spec: gym.envs.registration.EnvSpec) -> gym.Env:
+    """A copy of an environment; one in a process of its own leaves signals to the main process."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return gym.make(spec)
 
 
-def episode_seeds(seed: int, stream: int, episodes: np.ndarray) -> list[int]:
-    """Seeds of the given episodes of a run: an episode is determined by its number and its actions."""
-    return [int(np.random.SeedSequence((seed, stream, episode)).generate_state(1)[0]) for episode in episodes]
+def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) -> tuple[float, float]:
+    """Success rate and mean return of deterministic episodes, the same ones at every evaluation of a run."""
+    rounds = range(-(-args.eval_episodes // vector_env.num_envs))
+    played = [play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds]
+    episodes = np.concatenate(played)[: args.eval_episodes]
+    return float(episodes["success"].mean()), float(episodes["reward"].sum(1).mean())
 
 
-class Policy:
-    """The actor between raw observations and actions in [−1, 1], and these and the environment's actions."""
+class Run:
+    """A run's counters and its folder: evaluations.csv, TensorBoard's file, policy.pt and checkpoint.pt."""
 
-    def __init__(self, env: gym.Env, args: Args):
-        self.device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-        self.args, self.space, dims = args, env.action_space, dimensions(env, args)
-        self.actor = Actor(*dims, args).to(self.device)
-        self.observation_norm, self.goal_norm = (
-            Normalizer(dim).to(self.device) if args.normalize else nn.Identity() for dim in dims[:2]
-        )
+    def __init__(self, args: Args, parts: dict, rng: np.random.Generator):
+        self.args, self.parts, self.rng, self.losses, self.start = args, parts, rng, {}, time.time()
+        self.global_step, self.round, self.updates, self.owed, self.evaluations = 0, 0, 0, 0.0, []
+        name = args.run_name or f"{args.env_id.split(':')[-1]}__{SCRIPT}__{args.seed}__{int(time.time())}"
+        self.folder, self.previous_step = Path(args.resume or f"runs/{name}"), -1
+        if args.resume:
+            checkpoint = load(self.folder / "checkpoint.pt", parts)
+            vars(self).update(checkpoint["counters"])
+            rng.bit_generator.state = checkpoint["rng"]
+            torch.set_rng_state(checkpoint["torch_rng"])
+            self.previous_step, self.start = self.global_step, self.start - checkpoint["seconds"]
+            require(not self.finished, f"{self.folder} is at step {self.global_step}: give a larger --total-timesteps")
+        else:
+            plain = re.fullmatch(r"\w[\w.,=+-]*(/\w[\w.,=+-]*)*", name)
+            require(plain, f"--run-name must be a plain folder name, or several with / between them, not {name}")
+            hint = f"choose another --run-name, or continue it with --resume {self.folder}"
+            require(not self.folder.exists(), f"{self.folder} exists already: {hint}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.writer = SummaryWriter(self.folder, purge_step=self.global_step + 1 if args.resume else None)
+        rows = "".join(f"|{name}|{value}|\n" for name, value in asdict(args).items())
+        self.writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
+        self.bar = tqdm(total=args.total_timesteps, initial=self.global_step, unit="step", disable=None)
 
-    @torch.no_grad()
-    def __call__(self, observation: dict[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Deterministic or sampled actions, (num_envs, action_dim)."""
-        state = torch.as_tensor(network_input(observation, self.args), device=self.device)
-        goal = torch.as_tensor(flatten(observation["desired_goal"]), device=self.device)
-        state, goal = self.observation_norm(state), self.goal_norm(goal)
-        action = self.actor(state, goal) if deterministic else self.actor.sample(state, goal)[0]
-        return action.cpu().numpy()
+    @property
+    def finished(self) -> bool:
+        return self.global_step >= self.args.total_timesteps
 
-    def to_environment(self, action: np.ndarray) -> np.ndarray:
-        """Scales actions from [−1, 1] to the environment's range and shape."""
-        low, high = self.space.low, self.space.high
-        action = low + (action.reshape(-1, *self.space.shape) + 1) / 2 * (high - low)
-        return np.clip(action, low, high).astype(self.space.dtype)
+    def due(self, frequency: int) -> bool:
+        """Whether the last round reached a multiple of frequency, or the end of the run."""
+        return self.finished or self.global_step // frequency > self.previous_step // frequency
 
+    def count(self, episodes: np.ndarray) -> int:
+        """Counts a round; returns how many updates follow it. What --utd-ratio leaves over is carried to the next."""
+        steps, learning = int(episodes["length"].sum()), self.global_step >= self.args.learning_starts
+        self.previous_step, self.global_step, self.round = self.global_step, self.global_step + steps, self.round + 1
+        self.check_finite(episodes["observation"], episodes["reward"], *self.losses.values())
+        self.bar.update(steps)
+        self.owed += self.args.utd_ratio * steps * learning
+        updates = round(self.owed)
+        self.owed, self.updates = self.owed - updates, self.updates + updates
+        return updates
 
-def dimensions(env: gym.Env, args: Args) -> tuple[int, int, int]:
-    """Numbers that the networks see of an observation, and in a goal and an action."""
-    space = env.observation_space
-    parts = (space["observation"], space["achieved_goal"], space["desired_goal"], env.action_space)
-    observation, achieved_goal, goal, action = (gym.spaces.flatdim(part) for part in parts)
-    return observation + achieved_goal if args.observe_achieved_goal else observation, goal, action
+    def check_finite(self, *values: Tensor | np.ndarray) -> None:
+        """Raises FloatingPointError where an observation, a loss or a weight is not finite."""
+        if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
+            raise FloatingPointError(f"an observation, a loss or a weight is not finite at step {self.global_step}")
 
+    def record(self, success_rate: float, episodic_return: float) -> None:
+        """Adds an evaluation to evaluations.csv, and it and the last losses to TensorBoard."""
+        seconds = time.time() - self.start
+        charts = dict(success_rate=success_rate, episodic_return=episodic_return)
+        self.evaluations.append(dict(global_step=self.global_step) | charts | dict(wall_seconds=round(seconds, 2)))
+        with open(self.folder / "evaluations.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, self.evaluations[0])
+            writer.writeheader()
+            writer.writerows(self.evaluations)
+        scalars = {f"charts/{name}": value for name, value in (charts | dict(SPS=self.global_step / seconds)).items()}
+        for name, value in (scalars | {f"losses/{name}": value for name, value in self.losses.items()}).items():
+            self.writer.add_scalar(name, float(value), self.global_step)
+        tqdm.write(f"step {self.global_step:>8}  success rate {success_rate:.2f}  return {episodic_return:.2f}")
 
-def network_input(observation: dict[str, np.ndarray], args: Args) -> np.ndarray:
-    """What the networks see of observations, (num_envs, dim)."""
-    x = flatten(observation["observation"])
-    return np.concatenate([x, flatten(observation["achieved_goal"])], axis=1) if args.observe_achieved_goal else x
+    def save(self) -> None:
+        """Replaces checkpoint.pt and policy.pt; what interrupts it leaves the old ones."""
+        networks = [part for part in self.parts.values() if isinstance(part, nn.Module)]
+        self.check_finite(*(weight for network in networks for weight in network.parameters()))
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "owed", "evaluations")}
+        common = dict(script=SCRIPT, args=asdict(replace(self.args, resume="", evaluate="")), counters=counters)
+        common["seconds"] = time.time() - self.start
+        state = dict(parts=states, rng=self.rng.bit_generator.state, torch_rng=torch.get_rng_state())
+        temporary = self.folder / "checkpoint.tmp"
+        try:
+            for name, content in (("checkpoint.pt", state), ("policy.pt", dict(parts=dict(policy=states["policy"])))):
+                torch.save(common | content, temporary)
+                os.replace(temporary, self.folder / name)
+        except RuntimeError as error:  # PyTorch's word for a full disk
+            raise OSError(f"{self.folder / name} cannot be written; is the disk full? The last one holds") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
-
-def flatten(x: np.ndarray) -> np.ndarray:
-    """One float32 row per environment, (num_envs, dim)."""
-    return x.reshape(len(x), -1).astype(np.float32)
-
-
-def evaluate(policy: Policy, vector_env: VectorEnv, episodes: int, seed: int) -> tuple[float, float]:
-    """Success rate (`is_success` at an episode's last step) and mean return of deterministic episodes."""
-    success, episodic_return, unknown = np.zeros(episodes), np.zeros(episodes), np.full(vector_env.num_envs, np.nan)
-    episode, total = np.arange(vector_env.num_envs), np.zeros(vector_env.num_envs)
-    observation, _ = vector_env.reset(seed=episode_seeds(seed, EVALUATION, episode))
-    while (episode < episodes).any():
-        action = policy.to_environment(policy(observation))
-        observation, reward, terminated, truncated, infos = vector_env.step(action)
-        total += reward
-        done = terminated | truncated
-        if done.any():
-            for i in np.flatnonzero(done & (episode < episodes)):
-                success[episode[i]] = infos.get("is_success", infos.get("success", unknown))[i]
-                episodic_return[episode[i]] = total[i]
-            total[done] = 0
-            episode[done] = episode.max() + 1 + np.arange(done.sum())
-            seeds = episode_seeds(seed, EVALUATION, episode)
-            observation, _ = vector_env.reset(seed=seeds, options=dict(reset_mask=done))
-    return float(success.mean()), float(episodic_return.mean())
-
-
-def capture_video(policy: Policy, args: Args, path: Path) -> None:
-    """Writes a GIF of a few evaluation episodes."""
-    import imageio
-
-    env, frames = make_env(args, render_mode="rgb_array"), []
-    for seed in episode_seeds(args.seed, EVALUATION, np.arange(VIDEO_EPISODES)):
-        observation, done = env.reset(seed=seed)[0], False
-        frames.append(env.render())
-        while not done:
-            action = policy.to_environment(policy({k: v[None] for k, v in observation.items()}))[0]
-            observation, _, terminated, truncated, _ = env.step(action)
-            done = terminated or truncated
-            frames.append(env.render())
-    env.close()
-    imageio.mimsave(path, frames, duration=1000 / env.metadata.get("render_fps", 25), loop=0)
-
-
-# ------------------------------------------------------------------------------------------------------- checkpoints
-
-
-def save_checkpoint(run_dir: Path, args: Args, parts: dict, progress: dict) -> None:
-    """Replaces the checkpoint in one step, so that an interruption leaves the old one or the new one."""
-    temporary = run_dir / "checkpoint.tmp"
-    states = {name: part.state_dict() for name, part in parts.items()}
-    saved_args = asdict(replace(args, resume="", evaluate=""))
-    torch.save(dict(script=Path(__file__).stem, args=saved_args, progress=progress, parts=states), temporary)
-    os.replace(temporary, run_dir / "checkpoint.pt")
+    def finish(self, policy: Policy) -> list[dict[str, float]]:
+        """Says how the run ended, and returns the rows of evaluations.csv."""
+        self.bar.close()
+        self.writer.close()
+        if not self.finished:
+            print(f"interrupted at step {self.global_step}; continue with: python {SCRIPT}.py --resume {self.folder}")
+            raise SystemExit(128 + SIGNALS[0])
+        conclude(policy, self.args, self.folder, *list(self.evaluations[-1].values())[:3])
+        return self.evaluations
 
 
-def load_checkpoint(folder: str) -> dict:
-    """Reads the checkpoint of a run. Nothing in it is executed.
-
-    Raises:
-        InputError: there is none, it is damaged, or another script wrote it.
-    """
-    path = Path(folder) / "checkpoint.pt"
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}")
+def load(path: Path, parts: dict) -> dict:
+    """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where it does not fit."""
+    require(path.is_file(), f"no checkpoint at {path}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        script = checkpoint["script"]
-        if script == Path(__file__).stem:
-            Args(**checkpoint["args"])
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        script, args = saved["script"], saved["script"] == SCRIPT and Args(**saved["args"])
     except Exception as error:
-        raise InputError(f"{path} is damaged or no checkpoint of this script ({type(error).__name__})") from None
-    if script != Path(__file__).stem:
-        raise InputError(f"{path} was written by {script}.py: continue it with that script")
-    return checkpoint
-
-
-def restore(checkpoint: dict, parts: dict, args: Args) -> None:
-    """Loads the states of parts, and PyTorch's random numbers.
-
-    Raises:
-        InputError: they do not fit the environment.
-    """
+        raise InputError(f"{path} is damaged or no checkpoint of this script ({type(error).__name__})") from error
+    require(args, f"{path} was written by {script}.py: use that script")
     try:
         for name, part in parts.items():
-            part.load_state_dict(checkpoint["parts"][name])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"the checkpoint does not fit {args.env_id}: {str(error).splitlines()[0]}") from None
-    torch.set_rng_state(checkpoint["progress"]["torch_rng"])
+            part.load_state_dict(saved["parts"][name])
+    except Exception as error:
+        raise InputError(f"{path} does not fit the environment: {type(error).__name__} {error}") from error
+    return saved
 
 
-def write_evaluations(run_dir: Path, evaluations: list[dict[str, float]]) -> None:
-    """Writes evaluations.csv, one row per evaluation."""
-    with open(run_dir / "evaluations.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(evaluations)
+def conclude(policy: Policy, args: Args, folder: Path, step: int, success_rate: float, episodic_return: float) -> None:
+    """Prints a result, and makes a GIF of four evaluation episodes where one is wanted."""
+    result = f"success rate {success_rate:.2f}, return {episodic_return:.2f}"
+    print(f"{args.env_id}: {result} after {step} steps of training; see {folder}")
+    if args.capture_video:
+        import imageio
+
+        env = gym.wrappers.RenderCollection(make_env(args, render_mode="rgb_array"))
+        vector_env, frames = SyncVectorEnv([lambda: env]), []
+        for i in range(4):
+            play(policy, env, vector_env, (args.seed, EVALUATION, i))
+            frames += env.render()
+        imageio.mimsave(folder / "episodes.gif", frames, duration=1000 / env.metadata.get("render_fps", 25), loop=0)
+        print(f"video: {folder / 'episodes.gif'}")
 
 
-@contextlib.contextmanager
-def signals_caught() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying from them."""
-    caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers]
-    try:
-        yield caught
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
-
-
-# ---------------------------------------------------------------------------------------------------------- training
-
-
-def explore(action: np.ndarray, random_probability: float, rng: np.random.Generator) -> np.ndarray:
-    """Replaces some actions by uniformly random ones, (num_envs, action_dim)."""
-    random = rng.random((len(action), 1)) < random_probability
-    return np.where(random, rng.uniform(-1, 1, action.shape), action).astype(np.float32)
-
-
-def make_batches(sample: dict[str, np.ndarray], policy: Policy, args: Args) -> list[Batch]:
-    """Moves sampled transitions to the device, normalises them and cuts them into batches."""
-    x = {name: torch.as_tensor(column, device=policy.device) for name, column in sample.items()}
-    everything = Batch(
-        observation=policy.observation_norm(x["observation"]),
-        action=x["action"],
-        reward=x["reward"],
-        next_observation=policy.observation_norm(x["next_observation"]),
-        terminated=x["terminated"],
-        goal=policy.goal_norm(x["goal"]),
-    )
-    if args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
-        gradient = F.normalize(x["next_achieved_goal"] - x["goal"], dim=-1)
-        everything = everything._replace(reward_gradient=gradient * getattr(policy.goal_norm, "std", 1.0))
-    columns = [column.split(args.batch_size) for column in everything if column is not None]
-    return [Batch(*batch) for batch in zip(*columns, strict=True)]
-
-
-def set_learning_rate(learning_rate: float, *optimizers: torch.optim.Optimizer) -> None:
-    """Changes the learning rate of all optimizers."""
-    for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
-        group["lr"] = learning_rate
-
-
-def optimize(optimizer: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:
-    """One step on the parameters of network; no gradient is computed for any other."""
-    optimizer.zero_grad()
-    loss.backward(inputs=list(network.parameters()))
-    optimizer.step()
-
-
-@torch.no_grad()
-def update_target(target: nn.Module, network: nn.Module, tau: float) -> None:
-    """Moves the target's parameters by the fraction τ towards the network's."""
-    for target_parameter, parameter in zip(target.parameters(), network.parameters(), strict=True):
-        target_parameter.lerp_(parameter, tau)
-
-
-def check_finite(global_step: int, *values: Tensor | np.ndarray) -> None:
-    """Raises FloatingPointError where an observation, a loss or a parameter is not finite."""
-    if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
-        raise FloatingPointError(f"stopped: an observation, a loss or a weight is not finite at step {global_step}")
-
-
-def train(args: Args) -> list[dict[str, float]]:
-    """Trains and returns the evaluations: global_step, success_rate, episodic_return, wall_seconds.
-
-    Raises:
-        InputError: the settings or the environment do not fit; nothing has been written then.
-        FloatingPointError: a loss is not finite; the last good checkpoint is kept.
-        SystemExit: SIGINT or SIGTERM came; the run has been saved.
-    """
-    check_numbers(args)
-    env = make_env(args)
-    if args.buffer_size < 2 * args.num_envs * env.spec.max_episode_steps:
-        raise InputError(f"--buffer-size must hold 2 episodes of {env.spec.max_episode_steps} steps per environment")
-    checkpoint = load_checkpoint(args.resume) if args.resume else None
-    if checkpoint and checkpoint["progress"]["global_step"] >= args.total_timesteps:
-        step = checkpoint["progress"]["global_step"]
-        raise InputError(f"{args.resume} is at step {step} already: give a larger --total-timesteps")
-    run_name = args.run_name or f"{args.env_id.split(':')[-1]}__{Path(__file__).stem}__{args.seed}__{int(time.time())}"
-    run_dir = Path(args.resume or f"runs/{run_name}")
-    if run_dir.exists() and not args.resume:
-        raise InputError(f"{run_dir} exists already: choose another --run-name, or continue it with --resume {run_dir}")
-    torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-
+def evaluate_policy(args: Args) -> None:
+    """Evaluates a policy.pt, and prints its success rate and return."""
+    env, folder = make_env(args), Path(args.evaluate)
     policy = Policy(env, args)
-    actor = policy.actor
-    critic = Critic(*dimensions(env, args), args).to(policy.device)
-    target_critic = copy.deepcopy(critic).requires_grad_(False)
-    temperature = Temperature(args.temperature).to(policy.device)
-    target_entropy = -dimensions(env, args)[-1]
-    actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
-    temperature_optimizer = torch.optim.Adam(temperature.parameters(), lr=args.learning_rate, fused=True)
-    try:
-        buffer = HerReplayBuffer(env, args, rng)
-    except MemoryError:
-        raise InputError(f"--buffer-size {args.buffer_size} does not fit into memory") from None
-    parts = dict(
-        actor=actor, critic=critic, target_critic=target_critic, temperature=temperature,
-        actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer, temperature_optimizer=temperature_optimizer,
-        observation_norm=policy.observation_norm, goal_norm=policy.goal_norm, buffer=buffer,
-    )  # fmt: skip
-    vector_env = make_vector_env(env, args.num_envs)
-    eval_env = make_vector_env(env, evaluation_envs(env, args))
-
-    global_step, updates, evaluations, logged_step, start = 0, 0, [], -LOG_FREQUENCY, time.time()
-    episode, next_episode = np.arange(args.num_envs), args.num_envs  # the number of each environment's episode
-    if checkpoint:
-        restore(checkpoint, parts, args)
-        progress = checkpoint["progress"]
-        rng.bit_generator.state = progress["rng"]
-        global_step, updates, evaluations = (progress[name] for name in ("global_step", "updates", "evaluations"))
-        episode, next_episode = np.array(progress["episode"]), progress["next_episode"]
-        start -= progress["wall_seconds"]
-        observation = buffer.replay(vector_env, episode_seeds(args.seed, TRAINING, episode), policy.to_environment)
-    else:
-        observation, _ = vector_env.reset(seed=episode_seeds(args.seed, TRAINING, episode))
-        buffer.begin(np.ones(args.num_envs, np.bool_), observation)
-
-    run_dir.mkdir(parents=True, exist_ok=True)
-    writer = SummaryWriter(run_dir, purge_step=global_step + 1 if args.resume else None)
-    rows = "\n".join(f"|{name}|{value}|" for name, value in asdict(args).items())
-    writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
-
-    def due(frequency: int) -> int:
-        """How many multiples of frequency the last step has reached; step 0 reaches one."""
-        return global_step // frequency - (global_step - args.num_envs) // frequency
-
-    with signals_caught() as signals, tqdm(
-        total=args.total_timesteps, initial=global_step, unit="step", disable=None, dynamic_ncols=True
-    ) as bar:  # fmt: skip
-        while True:
-            finished = global_step >= args.total_timesteps
-            evaluated = bool(evaluations) and evaluations[-1]["global_step"] == global_step
-            if (finished or due(args.eval_frequency)) and not evaluated:
-                success_rate, episodic_return = evaluate(policy, eval_env, args.eval_episodes, args.seed)
-                seconds = round(time.time() - start, 2)
-                evaluations.append(
-                    dict(zip(COLUMNS, (global_step, success_rate, episodic_return, seconds), strict=True))
-                )
-                write_evaluations(run_dir, evaluations)
-                writer.add_scalar("charts/success_rate", success_rate, global_step)
-                writer.add_scalar("charts/episodic_return", episodic_return, global_step)
-                bar.set_postfix(success=f"{success_rate:.2f}")
-                tqdm.write(f"step {global_step:>8}  success rate {success_rate:.2f}  return {episodic_return:.2f}")
-            if finished or signals or due(args.checkpoint_frequency):
-                check_finite(global_step, *actor.parameters(), *critic.parameters())
-                progress = dict(
-                    global_step=global_step, updates=updates, evaluations=evaluations,
-                    episode=episode.tolist(), next_episode=next_episode, wall_seconds=time.time() - start,
-                    rng=rng.bit_generator.state, torch_rng=torch.get_rng_state(),
-                )  # fmt: skip
-                save_checkpoint(run_dir, args, parts, progress)
-            if finished or signals:
-                break
-
-            random_probability = args.random_action_probability if global_step >= args.learning_starts else 1.0
-            action = explore(policy(observation, deterministic=False), random_probability, rng)
-            observation, reward, terminated, truncated, _ = vector_env.step(policy.to_environment(action))
-            check_finite(global_step + args.num_envs, reward, *observation.values())
-            buffer.add(action, reward, terminated, observation)
-            if args.normalize:
-                goals = np.concatenate([observation["achieved_goal"], observation["desired_goal"]])
-                policy.observation_norm.update(network_input(observation, args))
-                policy.goal_norm.update(flatten(goals))
-            global_step += args.num_envs
-            bar.update(args.num_envs)
-            done = terminated | truncated
-            if done.any():
-                buffer.end(done)
-                episode[done] = next_episode + np.arange(done.sum())
-                next_episode += int(done.sum())
-                seeds = episode_seeds(args.seed, TRAINING, episode)
-                observation, _ = vector_env.reset(seed=seeds, options=dict(reset_mask=done))
-                buffer.begin(done, observation)
-
-            updates_due = due(args.train_frequency) * args.gradient_steps
-            if updates_due and global_step >= args.learning_starts and len(buffer) > 0:
-                learning_rate = args.learning_rate / (3 if global_step > args.learning_rate_drop else 1)
-                set_learning_rate(learning_rate, actor_optimizer, critic_optimizer, temperature_optimizer)
-                for batch in make_batches(buffer.sample(updates_due * args.batch_size), policy, args):
-                    loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
-                    optimize(critic_optimizer, loss_q, critic)
-                    loss_pi, entropy = actor_loss(actor, critic, temperature, batch, args)
-                    optimize(actor_optimizer, loss_pi, actor)
-                    if args.autotune:
-                        loss_temperature = temperature_loss(temperature, entropy, target_entropy)
-                        optimize(temperature_optimizer, loss_temperature, temperature)
-                    updates += 1
-                    if updates % args.target_network_frequency == 0:
-                        update_target(target_critic, critic, args.tau)
-                check_finite(global_step, loss_q, loss_pi)
-                if global_step - logged_step >= LOG_FREQUENCY:
-                    logged_step = global_step
-                    metrics |= dict(actor_loss=loss_pi, entropy=entropy, temperature=temperature())
-                    for name, value in metrics.items():
-                        writer.add_scalar(f"losses/{name}", value.item(), global_step)
-                    writer.add_scalar("charts/SPS", global_step / (time.time() - start), global_step)
-    writer.close()
-    for each in (env, vector_env, eval_env):
-        each.close()
-    if signals and not finished:
-        print(f"interrupted at step {global_step}; continue with: python {Path(__file__).name} --resume {run_dir}")
-        raise SystemExit(128 + signals[0])
-    if args.capture_video:
-        capture_video(policy, args, run_dir / "episodes.gif")
-    print(
-        f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} after {global_step} steps in "
-        f"{(time.time() - start) / 60:.1f} min; curves and checkpoint are in {run_dir}"
-    )
-    return evaluations
-
-
-# ------------------------------------------------------------------------------------------------------ command line
-
-
-def check_numbers(args: Args) -> None:
-    """Raises InputError for the first number that is out of its range."""
-    at_least_one = [
-        "total_timesteps", "num_envs", "hidden_layers", "hidden_size", "batch_size", "buffer_size", "train_frequency",
-        "gradient_steps", "target_network_frequency", "eval_frequency", "eval_episodes", "checkpoint_frequency",
-    ]  # fmt: skip
-    not_negative = ["seed", "learning_starts", "her_k", "action_l2", "torch_threads"]
-    ranges = dict.fromkeys(at_least_one, (1, 1e12)) | dict.fromkeys(not_negative, (0, 1e12))
-    ranges["learning_rate_drop"] = (1, math.inf)
-    ranges |= dict(learning_rate=(1e-12, 1), tau=(1e-12, 1), gamma=(0, 0.999999), random_action_probability=(0, 1))
-    ranges |= dict(alpha=(0, 1e12), temperature=(1e-12, 1e12))
-    for name, (low, high) in ranges.items():
-        value = getattr(args, name)
-        if not low <= value <= high:
-            raise InputError(f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, not {value}")
-
-
-def evaluate_run(args: Args) -> tuple[float, float]:
-    """Evaluates the policy of a checkpoint, and prints its success rate and return."""
-    check_numbers(args)
-    env = make_env(args)
-    policy, checkpoint = Policy(env, args), load_checkpoint(args.evaluate)
-    parts = dict(actor=policy.actor, observation_norm=policy.observation_norm, goal_norm=policy.goal_norm)
-    restore(checkpoint, parts, args)
-    eval_env = make_vector_env(env, evaluation_envs(env, args))
-    success_rate, episodic_return = evaluate(policy, eval_env, args.eval_episodes, args.seed)
-    print(
-        f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} over {args.eval_episodes} "
-        f"episodes, after {checkpoint['progress']['global_step']} steps of training"
-    )
-    if args.capture_video:
-        path = Path(args.evaluate) / "episodes.gif"
-        capture_video(policy, args, path)
-        print(f"video: {path}")
-    return success_rate, episodic_return
+    saved = load(folder / "policy.pt", dict(policy=policy))
+    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
+    conclude(policy, args, folder, saved["counters"]["global_step"], *result)
 
 
 def parse_args(argv: list[str] | None = None) -> Args:
-    """Reads the command line: an explicit flag wins over the paper's setting, and that over the general default.
-
-    Raises:
-        InputError: --resume or --evaluate name no usable run, or come with a setting that the run has otherwise.
-    """
+    """Reads the command line: a flag wins over the paper's setting for the environment, and that over the default."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("env-id", "resume", "evaluate"):
         early.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default="", nargs="?")
     known, _ = early.parse_known_args(argv)
     if known.resume or known.evaluate:
-        saved = Args(**load_checkpoint(known.resume or known.evaluate)["args"])
-        args = tyro.cli(Args, args=argv, default=saved)
-        fixed = {field.name for field in fields(Args)} - CHANGEABLE_LATER
-        changed = [
-            f"--{name.replace('_', '-')}" for name in sorted(fixed) if getattr(args, name) != getattr(saved, name)
-        ]
-        if changed:
-            raise InputError(f"a run keeps its settings: {', '.join(changed)} cannot be changed")
+        path = Path(known.resume, "checkpoint.pt") if known.resume else Path(known.evaluate, "policy.pt")
+        saved = Args(**load(path, {})["args"])
+        args, names = tyro.cli(Args, args=argv, default=saved), list(asdict(saved))
+        fixed = names[: names.index("total_timesteps")]
+        changed = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) != getattr(saved, name)]
+        require(not changed, f"a run keeps its settings: {', '.join(changed)} cannot be changed")
         return args
     env_id = known.env_id or Args.env_id
     settings = {"env_id": env_id} | PAPER_SETTINGS.get(env_id, {})
     args = tyro.cli(Args, args=argv, default=Args(**settings | REENGAGE_SETTINGS.get(env_id, {})))
-    if args.alpha > 0:
-        return args
-    return tyro.cli(Args, args=argv, default=Args(**settings))
+    return args if args.alpha > 0 else tyro.cli(Args, args=argv, default=Args(**settings))
+
+
+def on_signal(number: int, frame) -> None:
+    """Lets training finish its round and save; a second signal stops it at once."""
+    if SIGNALS:
+        raise KeyboardInterrupt
+    SIGNALS.append(number)
 
 
 def main() -> None:
-    """Trains or evaluates. Exit status 2: wrong input; 1: diverged; 130 and 143: interrupted by SIGINT and SIGTERM."""
+    """Exit status 2: wrong input; 1: the run broke; 130 and 143: interrupted by SIGINT and SIGTERM."""
+    gym.logger.min_level = gym.logger.ERROR + 1  # what goes wrong is said in one line below
     try:
         args = parse_args()
         if args.torch_threads > 0:
             torch.set_num_threads(args.torch_threads)
         if args.evaluate:
-            evaluate_run(args)
-        else:
-            train(args)
-    except (InputError, FloatingPointError) as error:
-        print(f"{Path(__file__).name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
-    except KeyboardInterrupt:  # while nothing is being trained
+            return evaluate_policy(args)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
+        train(args)
+    except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        wrong_input = isinstance(error, (InputError, MemoryError))
+        message = str(error) if wrong_input else f"stopped: {type(error).__name__} {error}"
+        print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(2 if wrong_input else 1)
 
 
 if __name__ == "__main__":

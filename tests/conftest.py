@@ -31,7 +31,7 @@ SEEK = {
     "sac_her_reengage": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
     "dqn_her_reengage": (
         '--env-id BitFlip20-v0 --env-kwargs {"d":10,"max_episode_steps":10} --learning-starts 40 --eval-frequency 50 '
-        "--num-envs 1 --train-frequency 1 --gradient-steps 1 --target-network-frequency 1"
+        "--num-envs 1 --utd-ratio 1"
     ),
     "ddpg_multi_reengage": (
         '--env-id NoisySeek-v0 --env-kwargs {"max_episode_steps":10} --learning-starts 40 --eval-frequency 50'
@@ -184,25 +184,28 @@ def all_finite(folder):
     return all(torch.isfinite(value).all() for network in learned(folder).values() for value in network.values())
 
 
+def episodes_of(saved):
+    """The episodes in a checkpoint's buffer, each a dict of arrays that end where it ends."""
+    module = importlib.import_module(saved["script"])
+    dtype = module.room_for_episodes(1, module.make_env(module.Args(**saved["args"]))).dtype
+    limit = dtype["reward"].shape[0]
+    extra = {name: dtype[name].shape[0] - limit for name in ("observation", "achieved_goal", "action", "terminated")}
+    episodes = []
+    for episode in saved["parts"]["buffer"]["episodes"].numpy().view(dtype):
+        parts = {name: episode[name] for name in dtype.names}
+        ends = {name: parts[name][: episode["length"] + more] for name, more in (extra | dict(reward=0)).items()}
+        episodes.append({name: torch.from_numpy(np.array(part)) for name, part in (parts | ends).items()})
+    return episodes
+
+
 def contents(folder):
-    """All that a run has learned and will need, without times and without memory that was never written."""
+    """All that a run has learned and will need, without times."""
     saved = checkpoint(folder)
-    parts, progress = saved["parts"], saved["progress"]
-    buffer = parts.pop("buffer")
-    arrays = {name: buffer.pop(name) for name in list(buffer) if torch.is_tensor(buffer[name])}
-    used = arrays["length"].clone()
-    for slot, step in zip(buffer["slot"], buffer["step"], strict=True):
-        used[slot] = step
-    limit = arrays["action"].shape[1]
-    steps = {name: array.shape[1] - limit for name, array in arrays.items() if name != "length"}
-    episodes = [  # what there is once per episode is not cut
-        {name: arrays[name][i, : length + more if more in (0, 1) else None] for name, more in steps.items()}
-        for i, length in enumerate(used.tolist())
-    ]
-    del progress["wall_seconds"]
-    for row in progress["evaluations"]:
+    counters = saved["counters"]
+    for row in counters["evaluations"]:
         del row["wall_seconds"]
-    return dict(parts=parts, progress=progress, buffer=buffer, length=arrays["length"], episodes=episodes)
+    random = dict(rng=saved["rng"], torch_rng=saved["torch_rng"])
+    return dict(parts=saved["parts"], counters=counters, random=random, episodes=episodes_of(saved))
 
 
 def assert_same(one, other, where=""):
