@@ -1,7 +1,9 @@
-# `make run` and `make test` need Python 3.11 and make; everything else is installed into .venv.
-PYTHON ?= python3.11
+# `make run` and `make test` need make and Python 3.11 or newer; everything else is installed into .venv.
 VENV := .venv
 BIN := $(VENV)/bin
+NEW_ENOUGH := -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$python $(NEW_ENOUGH) && echo $$python && break; done)
 
 .PHONY: run test lint clean
 
@@ -16,6 +18,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 
 $(VENV)/installed: requirements.txt
+	@$(or $(PYTHON),false) $(NEW_ENOUGH) || \
+		{ echo "no Python from 3.11 on that can make virtual environments: install one, or name it with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
