@@ -430,6 +430,7 @@ def train(args: Args) -> list[dict[str, float]]:
             run.losses = metrics | dict(
                 actor_loss=loss_pi.detach(), entropy=entropy, temperature=temperature().detach()
             )
+        run.check_finite(*run.losses.values())
     vector_env.close()
     return run.finish(policy)
 
@@ -616,7 +617,7 @@ class Run:
         """Counts a round; returns how many updates follow it. What --utd-ratio leaves over is carried to the next."""
         steps, learning = int(episodes["length"].sum()), self.global_step >= self.args.learning_starts
         self.previous_step, self.global_step, self.round = self.global_step, self.global_step + steps, self.round + 1
-        self.check_finite(episodes["observation"], episodes["reward"], *self.losses.values())
+        self.check_finite(episodes["observation"], episodes["reward"])
         self.bar.update(steps)
         self.owed += self.args.utd_ratio * steps * learning
         updates = round(self.owed)
