@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import copy
 import csv
-import difflib
 import itertools
 import json
 import multiprocessing
@@ -25,7 +24,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -56,6 +55,7 @@ class Args:
     hidden_layers: int = 3  # hidden layers of actor and critic
     hidden_size: int = 256  # units per hidden layer
     learning_rate: float = 1e-3  # Adam's learning rate, actor and critic
+    anneal_lr: bool = False  # let the learning rate fall to 0 at --total-timesteps, along a line
     batch_size: int = 256  # transitions per update
     buffer_size: int = 1_000_000  # transitions in the replay buffer
     gamma: float = 0.98  # discount factor γ
@@ -92,7 +92,7 @@ PAPER_SETTINGS = {
     "ContinuousSeek20-v0": CONTINUOUS_SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=400_000),
     # Plappert et al. (2018): num_envs=38, batch_size=4864, utd_ratio=40 / 1900, tau=0.00128.
     "HandReach-v2": dict(
-        num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0, action_l2=1.0, clip_target=True,
+        num_envs=16, anneal_lr=True, batch_size=512, utd_ratio=0.05, learning_starts=0, action_l2=1.0, clip_target=True,
         total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
@@ -223,20 +223,12 @@ class HerReplayBuffer:
         """Stores episodes in the place of the oldest."""
         self.episodes[(self.added + np.arange(len(episodes))) % len(self.episodes)] = episodes
         self.added += len(episodes)
+        self.ends = np.cumsum(self.episodes["length"][: self.added])  # transitions up to and with each episode
 
-    def sample(self, updates: int, policy: "Policy") -> Iterator[Batch]:
-        """A batch for each update; they are drawn together, as far as 2^16 transitions go."""
-        size = self.args.batch_size
-        together = max(1, 2**16 // size)
-        for first in range(0, updates, together):
-            drawn = self.draw(size * min(together, updates - first), policy)
-            yield from map(Batch, *(column.split(size) for column in drawn))
-
-    def draw(self, n: int, policy: "Policy") -> Batch:
+    def sample(self, n: int, policy: "Policy") -> Batch:
         """n transitions, uniformly from all episodes, of which k/(k + 1) are relabelled."""
         stored, tensor = self.episodes, partial(torch.as_tensor, dtype=torch.float32, device=policy.device)
-        self.transitions_until = np.cumsum(stored["length"][: self.added])  # in the episodes up to and with each one
-        episode, step = self._places(n)
+        episode, step = self._draw(n)
         next_achieved_goal = stored["achieved_goal"][episode, step + 1]
         goal, reward = stored["desired_goal"][episode], stored["reward"][episode, step]
         relabelled = self.rng.random(n) < self.args.her_k / (self.args.her_k + 1)
@@ -252,14 +244,15 @@ class HerReplayBuffer:
             goal=policy.goal(goal),
         )
 
-    def _places(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        transition = self.rng.integers(self.transitions_until[-1], size=n)
-        episode = np.searchsorted(self.transitions_until, transition, side="right")
-        return episode, transition - self.transitions_until[episode] + self.episodes["length"][episode]
+    def _draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and step of n transitions."""
+        transition = self.rng.integers(self.ends[-1], size=n)
+        episode = np.searchsorted(self.ends, transition, side="right")
+        return episode, transition - self.ends[episode] + self.episodes["length"][episode]
 
     def _hindsight_goals(self, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
         if self.args.her_strategy == "random":
-            episode, _ = self._places(len(episode))
+            episode, _ = self._draw(len(episode))
         length = self.episodes["length"][episode]
         first = dict(future=step + 1, final=length).get(self.args.her_strategy, 1)
         return self.episodes["achieved_goal"][episode, self.rng.integers(first, length + 1)]
@@ -269,12 +262,36 @@ class HerReplayBuffer:
         return dict(added=self.added, episodes=torch.from_numpy(self.episodes[: self.added].view(np.uint8)))
 
     def load_state_dict(self, state: dict) -> None:
+        self.added = 0
+        self.add(state["episodes"].numpy().view(self.episodes.dtype))
         self.added = state["added"]
-        self.episodes[: self.added] = state["episodes"].numpy().view(self.episodes.dtype)
+
+
+class Normalizer(nn.Module):
+    """Subtracts the running mean, divides by the running standard deviation (at least 0.01) and clips to ±5."""
+
+    def __init__(self, dim: int, args: Args):
+        super().__init__()
+        self.normalize = args.normalize
+        self.register_buffer("sums", torch.zeros(3, dim, dtype=torch.float64))  # of 1, x and x²
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def update(self, x: np.ndarray) -> None:
+        """Counts the rows of x, (n, dim)."""
+        if self.normalize:
+            x = torch.as_tensor(x, dtype=torch.float64, device=self.sums.device)
+            self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
+            mean, mean_square = self.sums[1:] / self.sums[0]
+            self.mean.copy_(mean)
+            self.std.copy_((mean_square - mean.square()).clamp(min=0.01**2).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).clamp(-5, 5) if self.normalize else x
 
 
 class Policy(nn.Module):
-    """The actor and its normalisers: from what the environments show to actions in [−1, 1]."""
+    """The actor, its target and normalisers: from what the environments show to actions in [−1, 1]."""
 
     def __init__(self, env: gym.Env, args: Args):
         super().__init__()
@@ -282,6 +299,7 @@ class Policy(nn.Module):
         observation_dim, achieved_dim, goal_dim, action_dim = map(gym.spaces.flatdim, [*parts, env.action_space])
         self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, action_dim)
         self.actor = Actor(*self.dimensions, args)
+        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
         self.device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         self.to(self.device)
@@ -295,19 +313,19 @@ class Policy(nn.Module):
         return self.goal_norm(torch.as_tensor(flat(goal), device=self.device))
 
     @torch.no_grad()
-    def forward(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """Deterministic actions, (num_envs, action_dim)."""
+    def forward(self, observation: dict, actor: Actor | None = None) -> np.ndarray:
+        """Deterministic actions, (num_envs, action_dim), of the target actor: less noisy, as the average of many."""
         state = self.state(observation["observation"], observation["achieved_goal"])
-        return self.actor(state, self.goal(observation["desired_goal"])).cpu().numpy()
+        return (actor or self.target_actor)(state, self.goal(observation["desired_goal"])).cpu().numpy()
 
-    def explore(self, observation: dict[str, np.ndarray], random: float, rng: np.random.Generator) -> np.ndarray:
-        """Actions with Gaussian noise, or with probability `random` uniformly random ones, (num_envs, action_dim)."""
-        action = self(observation)
+    def explore(self, observation: dict, random_probability: float, rng: np.random.Generator) -> np.ndarray:
+        """Actions with Gaussian noise, or with random_probability uniformly random ones, (num_envs, action_dim)."""
+        action = self(observation, self.actor)
         noisy = np.clip(action + self.args.exploration_noise * rng.standard_normal(action.shape), -1, 1)
-        return np.where(rng.random((len(action), 1)) < random, rng.uniform(-1, 1, action.shape), noisy)
+        return np.where(rng.random((len(action), 1)) < random_probability, rng.uniform(-1, 1, action.shape), noisy)
 
-    def count(self, episodes: np.ndarray) -> None:
-        """Counts every state of the episodes, and their goals, in the normalisers."""
+    def update_normalizers(self, episodes: np.ndarray) -> None:
+        """Counts every state of the episodes, and their goals."""
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
         desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
@@ -318,10 +336,7 @@ class Policy(nn.Module):
 def train(args: Args) -> list[dict[str, float]]:
     """Alternates rounds of episodes and updates; returns the rows of evaluations.csv.
 
-    Raises:
-        InputError: the settings or the environment do not fit; nothing has been written then.
-        SystemExit: SIGINT or SIGTERM came; the run has been saved.
-        Exception: what else stops a run; its last checkpoint holds.
+    Raises InputError before anything is written, and SystemExit when SIGINT or SIGTERM came and the run has been saved.
     """
     env = make_env(args)
     vector_env = make_vector_env(env, args.num_envs)
@@ -329,30 +344,37 @@ def train(args: Args) -> list[dict[str, float]]:
     torch.manual_seed(args.seed)
     policy = Policy(env, args)
     actor, critic = policy.actor, Critic(*policy.dimensions, args).to(policy.device)
-    target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
+    target_actor, target_critic = policy.target_actor, copy.deepcopy(critic).requires_grad_(False)
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
     actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
     buffer = HerReplayBuffer(env, args, rng)
-    parts = dict(policy=policy, critic=critic, target_actor=target_actor, target_critic=target_critic)
-    parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer, buffer=buffer)
+    parts = dict(policy=policy, critic=critic, target_critic=target_critic, buffer=buffer)
+    parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer)
 
     run = Run(args, parts, rng)
     while True:
         if run.due(args.eval_frequency):
             run.record(*evaluate(policy, env, vector_env, args))
-        if run.due(args.checkpoint_frequency) or SIGNALS:
+        stop = run.finished or bool(SIGNALS)
+        if stop or run.due(args.checkpoint_frequency):
             run.save()
-        if run.finished or SIGNALS:
+        if stop:
             break
-        random = 1.0 if run.global_step < args.learning_starts else args.random_action_probability
-        act = partial(policy.explore, random=random, rng=rng)
+        random_probability = 1.0 if run.global_step < args.learning_starts else args.random_action_probability
+        act = partial(policy.explore, random_probability=random_probability, rng=rng)
         episodes = play(act, env, vector_env, (args.seed, TRAINING, run.round))
-        updates = run.count(episodes)
+        updates = run.advance(episodes)
         buffer.add(episodes)
-        policy.count(episodes)
-        for batch in buffer.sample(updates, policy):
+        policy.update_normalizers(episodes)
+        if args.anneal_lr:
+            for optimizer in (actor_optimizer, critic_optimizer):
+                optimizer.param_groups[0]["lr"] = args.learning_rate * max(
+                    0, 1 - run.global_step / args.total_timesteps
+                )
+        for _ in range(updates):
+            batch = buffer.sample(args.batch_size, policy)
             loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
             optimize(critic_optimizer, loss_q)
             loss_pi = actor_loss(actor, critic, batch, args)
@@ -384,29 +406,6 @@ def require(condition: bool, message: str) -> None:
     """Raises InputError where the condition does not hold."""
     if not condition:
         raise InputError(message)
-
-
-class Normalizer(nn.Module):
-    """Subtracts the running mean, divides by the running standard deviation (at least 0.01) and clips to ±5."""
-
-    def __init__(self, dim: int, args: Args):
-        super().__init__()
-        self.normalize = args.normalize
-        self.register_buffer("sums", torch.zeros(3, dim, dtype=torch.float64))  # of 1, x and x²
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
-
-    def update(self, x: np.ndarray) -> None:
-        """Counts the rows of x, (n, dim)."""
-        if self.normalize:
-            x = torch.as_tensor(x, dtype=torch.float64, device=self.sums.device)
-            self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
-            mean, mean_square = self.sums[1:] / self.sums[0]
-            self.mean.copy_(mean)
-            self.std.copy_((mean_square - mean.square()).clamp(min=0.01**2).sqrt())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).clamp(-5, 5) if self.normalize else x
 
 
 def optimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -441,18 +440,13 @@ def make_env(args: Args, **kwargs) -> gym.Env:
         require("render_mode" not in env_kwargs, "render_mode is set by --capture-video")
         env = gym.make(args.env_id, **env_kwargs, **kwargs)
     except Exception as error:
-        what = f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (a JSON object)"
-        if args.env_id.split(":")[-1] not in gym.registry:
-            close = difflib.get_close_matches(args.env_id, gym.registry, cutoff=0.5)
-            what = f"unknown environment {args.env_id}, the closest known: {', '.join(close) or 'none'}"
-        raise InputError(f"{what}: {error}") from error
+        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {error}") from error
     check_env(env, args)
-    check_rewards(env, args)
     return env
 
 
 def check_env(env: gym.Env, args: Args) -> None:
-    """Raises InputError where the environment is not multi-goal, with Box actions and a time limit."""
+    """Raises InputError where the environment is not multi-goal, has no Box actions, or does not fit args."""
     space, actions, limit = env.observation_space, env.action_space, env.spec.max_episode_steps
     parts = ("observation", "achieved_goal", "desired_goal")
     boxes = isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(part), gym.spaces.Box) for part in parts)
@@ -467,9 +461,6 @@ def check_env(env: gym.Env, args: Args) -> None:
     room = args.buffer_size >= 2 * args.num_envs * limit
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
 
-
-def check_rewards(env: gym.Env, args: Args) -> None:
-    """Raises InputError where compute_reward does not take many goals, or its values do not fit the settings."""
     starts = [env.reset(seed=seed)[0] for seed in range(8)]
     achieved_goal = np.stack([start["achieved_goal"] for start in starts for _ in starts])
     desired_goal = np.stack([start["desired_goal"] for _ in starts for start in starts])
@@ -482,15 +473,16 @@ def check_rewards(env: gym.Env, args: Args) -> None:
 
 def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:
     """Copies of env that step as a batch where its class can, else each in a process of its own."""
+    mode = dict(autoreset_mode=AutoresetMode.NEXT_STEP)  # a finished one starts again at its next step
     if env.spec.vector_entry_point is not None:
-        return gym.make_vec(env.spec, num_envs, vectorization_mode="vector_entry_point")
-    copies = [partial(make_copy, env.spec)] * num_envs
-    return AsyncVectorEnv(copies) if num_envs > 1 else SyncVectorEnv(copies)
+        return gym.make_vec(env.spec, num_envs, vectorization_mode="vector_entry_point", **mode)
+    copies = [partial(make_copy, env.spec, os.getpid())] * num_envs
+    return AsyncVectorEnv(copies, **mode) if num_envs > 1 else SyncVectorEnv(copies, **mode)
 
 
-def make_copy(spec: gym.envs.registration.EnvSpec) -> gym.Env:
-    """A copy of an environment; one in a process of its own leaves signals to the main process."""
-    if multiprocessing.parent_process() is not None:
+def make_copy(spec: gym.envs.registration.EnvSpec, main_process: int) -> gym.Env:
+    """A copy of an environment; one in a process of its own leaves Ctrl-C to the main process."""
+    if os.getpid() != main_process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return gym.make(spec)
@@ -501,7 +493,8 @@ def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) ->
     rounds = range(-(-args.eval_episodes // vector_env.num_envs))
     played = [play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds]
     episodes = np.concatenate(played)[: args.eval_episodes]
-    return float(episodes["success"].mean()), float(episodes["reward"].sum(1).mean())
+    success, reward = episodes["success"].astype(np.float64), episodes["reward"].astype(np.float64)
+    return float(success.mean()), float(reward.sum(1).mean())
 
 
 class Run:
@@ -511,37 +504,34 @@ class Run:
         self.args, self.parts, self.rng, self.losses, self.start = args, parts, rng, {}, time.time()
         self.global_step, self.round, self.updates, self.owed, self.evaluations = 0, 0, 0, 0.0, []
         name = args.run_name or f"{args.env_id.split(':')[-1]}__{SCRIPT}__{args.seed}__{int(time.time())}"
-        self.folder, self.previous_step = Path(args.resume or f"runs/{name}"), -1
+        self.folder, self.previous_step, self.finished = Path(args.resume or f"runs/{name}"), -1, False
         if args.resume:
             checkpoint = load(self.folder / "checkpoint.pt", parts)
             vars(self).update(checkpoint["counters"])
             rng.bit_generator.state = checkpoint["rng"]
             torch.set_rng_state(checkpoint["torch_rng"])
             self.previous_step, self.start = self.global_step, self.start - checkpoint["seconds"]
-            require(not self.finished, f"{self.folder} is at step {self.global_step}: give a larger --total-timesteps")
+            more = self.global_step < args.total_timesteps
+            require(more, f"{self.folder} is at step {self.global_step}: give a larger --total-timesteps")
         else:
             plain = re.fullmatch(r"\w[\w.,=+-]*(/\w[\w.,=+-]*)*", name)
             require(plain, f"--run-name must be a plain folder name, or several with / between them, not {name}")
-            hint = f"choose another --run-name, or continue it with --resume {self.folder}"
-            require(not self.folder.exists(), f"{self.folder} exists already: {hint}")
-        self.folder.mkdir(parents=True, exist_ok=True)
+            require(not self.folder.exists(), f"{self.folder} exists already: another --run-name, or --resume it")
+        self.folder.mkdir(parents=True, exist_ok=bool(args.resume))
         self.writer = SummaryWriter(self.folder, purge_step=self.global_step + 1 if args.resume else None)
         rows = "".join(f"|{name}|{value}|\n" for name, value in asdict(args).items())
         self.writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
         self.bar = tqdm(total=args.total_timesteps, initial=self.global_step, unit="step", disable=None)
 
-    @property
-    def finished(self) -> bool:
-        return self.global_step >= self.args.total_timesteps
-
     def due(self, frequency: int) -> bool:
         """Whether the last round reached a multiple of frequency, or the end of the run."""
         return self.finished or self.global_step // frequency > self.previous_step // frequency
 
-    def count(self, episodes: np.ndarray) -> int:
+    def advance(self, episodes: np.ndarray) -> int:
         """Counts a round; returns how many updates follow it. What --utd-ratio leaves over is carried to the next."""
         steps, learning = int(episodes["length"].sum()), self.global_step >= self.args.learning_starts
         self.previous_step, self.global_step, self.round = self.global_step, self.global_step + steps, self.round + 1
+        self.finished = self.global_step >= self.args.total_timesteps
         self.check_finite(episodes["observation"], episodes["reward"])
         self.bar.update(steps)
         self.owed += self.args.utd_ratio * steps * learning
@@ -570,9 +560,9 @@ class Run:
 
     def save(self) -> None:
         """Replaces checkpoint.pt and policy.pt; what interrupts it leaves the old ones."""
-        networks = [part for part in self.parts.values() if isinstance(part, nn.Module)]
-        self.check_finite(*(weight for network in networks for weight in network.parameters()))
         states = {name: part.state_dict() for name, part in self.parts.items()}
+        networks = [name for name, part in self.parts.items() if isinstance(part, nn.Module)]
+        self.check_finite(*(tensor for name in networks for tensor in states[name].values()))
         counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "owed", "evaluations")}
         common = dict(script=SCRIPT, args=asdict(replace(self.args, resume="", evaluate="")), counters=counters)
         common["seconds"] = time.time() - self.start
@@ -599,26 +589,24 @@ class Run:
 
 
 def load(path: Path, parts: dict) -> dict:
-    """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where it does not fit."""
+    """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where that fails."""
     require(path.is_file(), f"no checkpoint at {path}")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        script, args = saved["script"], saved["script"] == SCRIPT and Args(**saved["args"])
-    except Exception as error:
-        raise InputError(f"{path} is damaged or no checkpoint of this script ({type(error).__name__})") from error
-    require(args, f"{path} was written by {script}.py: use that script")
-    try:
+        require(saved["script"] == SCRIPT, f"{saved['script']}.py wrote it")
+        Args(**saved["args"])
         for name, part in parts.items():
             part.load_state_dict(saved["parts"][name])
     except Exception as error:
-        raise InputError(f"{path} does not fit the environment: {type(error).__name__} {error}") from error
+        raise InputError(f"{path} is damaged, or does not fit this script or environment: {error!r}") from error
     return saved
 
 
 def conclude(policy: Policy, args: Args, folder: Path, step: int, success_rate: float, episodic_return: float) -> None:
     """Prints a result, and makes a GIF of four evaluation episodes where one is wanted."""
-    result = f"success rate {success_rate:.2f}, return {episodic_return:.2f}"
-    print(f"{args.env_id}: {result} after {step} steps of training; see {folder}")
+    print(
+        f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} after {step} steps; see {folder}"
+    )
     if args.capture_video:
         import imageio
 
@@ -647,7 +635,7 @@ def parse_args(argv: list[str] | None = None) -> Args:
         early.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default="", nargs="?")
     known, _ = early.parse_known_args(argv)
     if known.resume or known.evaluate:
-        path = Path(known.resume, "checkpoint.pt") if known.resume else Path(known.evaluate, "policy.pt")
+        path = Path(known.evaluate, "policy.pt") if known.evaluate else Path(known.resume, "checkpoint.pt")
         saved = Args(**load(path, {})["args"])
         args, names = tyro.cli(Args, args=argv, default=saved), list(asdict(saved))
         fixed = names[: names.index("total_timesteps")]
@@ -678,13 +666,14 @@ def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
         train(args)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        wrong_input = isinstance(error, (InputError, MemoryError))
-        message = str(error) if wrong_input else f"stopped: {type(error).__name__} {error}"
-        print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr)
-        sys.exit(2 if wrong_input else 1)
+    except (KeyboardInterrupt, Exception) as error:
+        interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
+        died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
+        message = str(error) if isinstance(error, InputError) else f"stopped: {died}{type(error).__name__} {error}"
+        print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        for process in multiprocessing.active_children():  # of environments, which may be broken
+            process.terminate()
+        os._exit(130 if interrupted else 2 if wrong_input else 1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Environment steps per second: one environment, Gymnasium's vector environments, and the batches of envs.py.
 
+`script` is the scripts' own make_vector_env, here of an environment without a batch: from two on, a process each.
+
     python benchmarks/env_speed.py
 
-takes about three minutes and writes benchmarks/results/env_speed.csv. Each way of stepping runs whole episodes with
+takes about four minutes and writes benchmarks/results/env_speed.csv. Each way of stepping runs whole episodes with
 random actions for at least --seconds; the ways take turns --repeats times, so that what else the machine does hits all
 of them alike, and the median is reported. Actions are drawn beforehand; resets count.
 """
@@ -24,7 +26,7 @@ import gymnasium as gym
 import numpy as np
 from machine import processor
 
-import envs  # noqa: F401 (registers the environments)
+from ddpg_her import make_vector_env  # registers the environments as well
 
 CASES = [
     # id, number of environments, ways
@@ -33,6 +35,7 @@ CASES = [
     ("BitFlip-v0", 100, ["single", "sync", "batch"]),
     ("DriveSeek-v0", 100, ["single", "sync", "batch"]),
     ("NoisySeek-v0", 100, ["single", "sync", "batch"]),
+    *(("FetchPush-v4", num_envs, ["sync", "script"]) for num_envs in (1, 2, 4)),
 ]
 RESULTS = Path(__file__).parent / "results" / "env_speed.csv"
 
@@ -44,6 +47,8 @@ class Stepper:
         self.id, self.way, self.num_envs, self.rates = id, way, 1 if way == "single" else num_envs, []
         if way == "single":
             self.env = gym.make(id)
+        elif way == "script":
+            self.env = make_vector_env(gym.make(id), num_envs)
         else:
             mode = "vector_entry_point" if way == "batch" else way
             self.env = gym.make_vec(id, num_envs=num_envs, vectorization_mode=mode)

@@ -103,25 +103,16 @@ class Setting:
         self.actor, self.critic = self.policy.actor, self.policy.critic
         networks = (self.actor, self.critic)
         self.target_actor, self.target_critic = (copy.deepcopy(each).requires_grad_(False) for each in networks)
+        followers = (self.target_actor, self.target_critic)
+        self.moving = [[p for each in which for p in each.parameters()] for which in (followers, networks)]
         self.optimizers = [torch.optim.Adam(each.parameters(), lr=1e-3, fused=True) for each in networks]
         self.buffer = self.filled_buffer(np.random.default_rng(seed))
-        (self.batch,) = self.sample()
+        self.batch = self.buffer.sample(self.args.batch_size, self.policy)
 
-    def filled_buffer(self, rng: np.random.Generator) -> multi.ReplayBuffer:
-        buffer, everything = multi.ReplayBuffer(self.env, self.args, rng), np.ones(1, np.bool_)
-        vector_env = multi.make_vector_env(self.env, 1)
-        for episode in range(200):
-            observation, _ = vector_env.reset(seed=[episode])
-            buffer.begin(everything, observation)
-            for _ in range(self.env.spec.max_episode_steps):
-                action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
-                observation, reward, terminated, _, _ = vector_env.step(action)
-                buffer.add(action, reward, terminated, observation)
-            buffer.end(everything)
+    def filled_buffer(self, rng: np.random.Generator, episodes: int = 200) -> multi.ReplayBuffer:
+        buffer, vector_env = multi.ReplayBuffer(self.env, self.args, rng), multi.make_vector_env(self.env, episodes)
+        buffer.add(multi.play(lambda _: rng.uniform(-1, 1, (episodes, 1)), self.env, vector_env, (0,)))
         return buffer
-
-    def sample(self) -> list[Batch]:
-        return multi.make_batches(self.buffer.sample(self.args.batch_size), self.policy, self.args)
 
     def losses(self, alpha: float, form: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         """Functions that compute the critic's and the actor's loss in a form: ours, dense or dense by gates."""
@@ -137,16 +128,16 @@ class Setting:
         critic_loss, actor_loss = self.losses(alpha, form)
         actor_optimizer, critic_optimizer = self.optimizers
         if form == "ours":
-            multi.optimize(critic_optimizer, critic_loss(), self.critic)
-            multi.optimize(actor_optimizer, actor_loss(), self.actor)
+            multi.optimize(critic_optimizer, critic_loss())
+            multi.optimize(actor_optimizer, actor_loss())
         else:
             for optimizer, loss in ((critic_optimizer, critic_loss), (actor_optimizer, actor_loss)):
                 for each in self.optimizers:
                     each.zero_grad()
                 loss().backward()
                 optimizer.step()
-        multi.update_target(self.target_critic, self.critic, self.args.tau)
-        multi.update_target(self.target_actor, self.actor, self.args.tau)
+        with torch.no_grad():
+            torch._foreach_lerp_(*self.moving, self.args.tau)
 
     def disagreement(self, alpha: float, form: str) -> float:
         """The largest relative difference from ours, of the losses and of each parameter's gradient."""
@@ -190,7 +181,7 @@ def main() -> None:
                         values.append(1e3 * (time.perf_counter() - start))
             start = time.perf_counter()
             for _ in range(20):
-                setting.sample()
+                setting.buffer.sample(setting.args.batch_size, setting.policy)
             measured[0.1, "sampling"] = [1e3 * (time.perf_counter() - start) / 20]
             for (alpha, form), values in measured.items():
                 row = [round(f(values), 2) for f in (statistics.median, min, max)]

@@ -8,12 +8,16 @@ difference of their steps, so that start-up does not count. DQN has the schedule
 candidates take turns in one process, `--repeats` times; the table and the csv give medians. `--only dqn` measures one
 algorithm and its peer, and leaves the csv's other rows as they are.
 
+The matrix products are those that an update's losses need, and nothing else is done; `share` is their part of the
+script's time per step with as many threads, `gflops` their speed.
+
     pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py --threads 1 2
 """
 
 import argparse
 import datetime
+import itertools
 import os
 import statistics
 import sys
@@ -21,6 +25,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +45,7 @@ import dqn_her_reengage  # noqa: E402
 import sac_her_reengage  # noqa: E402
 
 DIM, BATCH, HIDDEN = 20, 256, 256
+COLUMNS = ["what", "threads", "ms_median", "ms_min", "ms_max", "share", "gflops", "repeats", "date", "machine"]
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 BITS, ENVS, DQN_BATCH = 40, 16, 128
 RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
@@ -176,8 +182,7 @@ def run_sb3(algorithm: type[DDPG] | type[SAC], steps: int) -> None:
 
 def run_dqn(steps: int, alpha: float) -> None:
     """Trains our DQN for `steps` updates, each with a step of sixteen environments."""
-    settings = dict(batch_size=DQN_BATCH, alpha=alpha, observe_achieved_goal=True)
-    run_script(dqn_her_reengage, ENVS * steps, "BitFlip-v0", **settings)
+    run_script(dqn_her_reengage, ENVS * steps, "BitFlip-v0", DQN_BATCH, alpha=alpha)
 
 
 def run_sb3_dqn(algorithm: type[DQN], steps: int) -> None:
@@ -191,10 +196,10 @@ def run_sb3_dqn(algorithm: type[DQN], steps: int) -> None:
         batch_size=DQN_BATCH,
         learning_rate=1e-3,
         gamma=0.98,
-        tau=0.05,
+        tau=0.00128,
         train_freq=(BITS, "step"),
         gradient_steps=BITS,
-        target_update_interval=ENVS * BITS,
+        target_update_interval=ENVS,  # as often as there are updates
         exploration_initial_eps=0.2,
         exploration_final_eps=0.2,
         policy_kwargs=dict(net_arch=[HIDDEN]),
@@ -213,35 +218,66 @@ def training_step(run: Callable[[int], None], short: int = SHORT, long: int = LO
     return 1e3 * (seconds[1] - seconds[0]) / (long - short)
 
 
+# Matrix products of a ReLU network's layers, as (rows, inner, columns). `sizes` are inputs, hidden units and outputs,
+# or a part of them: where the gradient by some inputs is asked for, only these count.
+
+
+def forward(rows: int, *sizes: int) -> list[tuple[int, int, int]]:
+    """From the input to the output."""
+    return [(rows, fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(sizes)]
+
+
+def back(rows: int, *sizes: int) -> list[tuple[int, int, int]]:
+    """From the output's gradient to the input's."""
+    return forward(rows, *reversed(sizes))
+
+
+def weights(rows: int, *sizes: int) -> list[tuple[int, int, int]]:
+    """From all layers' gradients to their weights'."""
+    return [(fan_out, rows, fan_in) for fan_in, fan_out in itertools.pairwise(sizes)]
+
+
 def necessary_products(critics: int, gradient_loss: bool) -> list[tuple[int, int, int]]:
-    """(rows, inner, columns) of every matrix product that an update cannot do without; two critics mean SAC."""
-    b, h, d = BATCH, HIDDEN, DIM
+    """Every matrix product that an update's losses need; two critics mean SAC.
+
+    Back from the smaller of two critics goes through one of them for each transition.
+    """
+    b, d, hidden = BATCH, DIM, (HIDDEN, HIDDEN)
     out = d * critics  # SAC's actor has a mean and a deviation
-    actor, critic = [(b, 3 * d, h), (b, h, h), (b, h, out)], [(b, 4 * d, h), (b, h, h), (b, h, 1)]
-    hidden_weight = (h, b, h)
-    products = actor + critics * critic  # the target's value
-    products += critics * [*critic, (b, h, h), hidden_weight, (h, b, 4 * d)]  # the critic's value, its gradient in θ
-    products += actor + critics * critic  # the actor's step: forward,
-    products += critics * [(b, h, h), (b, h, d)]  # back through the critic to the action
-    products += [(b, out, h), (b, h, h), (h, b, out), hidden_weight, (h, b, 3 * d)]  # and through the actor
+    actor, critic = (3 * d, *hidden, out), (4 * d, *hidden, 1)
+    products = forward(b, *actor) + critics * forward(b, *critic)  # the target's value
+    products += critics * (forward(b, *critic) + back(b, *hidden, 1) + weights(b, *critic))  # the critic's value term
+    products += forward(b, *actor) + critics * forward(b, *critic)  # the actor's step: forward,
+    products += back(b, d, *hidden, 1)  # back through the critic to the action,
+    products += back(b, *hidden, out) + weights(b, *actor)  # and through the actor
     if gradient_loss:
-        products += critics * [(b, h, h), (b, h, 2 * d)]  # ∇_g y: through the critic to action and goal,
-        products += [(b, out, h), (b, h, h), (b, h, d)]  # and through the actor
-        products += critics * [(b, h, h), (b, h, d)]  # ∇_g Q
-        products += critics * [(b, d, h), (b, h, h), hidden_weight, (h, b, d)]  # its gradient in θ
+        products += back(b, 2 * d, *hidden, 1)  # ∇_g y: through the critic to action and goal,
+        products += back(b, d, *hidden, out)  # and through the actor
+        products += critics * back(b, d, *hidden, 1)  # ∇_g Q
+        products += critics * (forward(b, d, *hidden) + weights(b, d, *hidden, 1))  # the term's gradient in θ
     return products
 
 
 def necessary_dqn_products(gradient_loss: bool) -> list[tuple[int, int, int]]:
-    """The same for DQN's update. Back from the one action taken is a row of weights, and no product."""
+    """The same for DQN's update. Of the network, though not of its target, the one action taken counts."""
     b, h, d = DQN_BATCH, HIDDEN, BITS
-    products = 2 * [(b, 3 * d, h), (b, h, d)]  # the target's and the network's values
-    products += [(d, b, h), (h, b, 3 * d)]  # the network's value, its gradient in θ
+    products = forward(b, 3 * d, h, d)  # the target's values
+    products += forward(b, 3 * d, h, 1) + back(b, h, 1) + weights(b, 3 * d, h, 1)  # the value term
     if gradient_loss:
-        products += [(b, d, h), (b, h, d)]  # ∇_g y, through the softmax
-        products += [(b, h, d)]  # ∇_g Q
-        products += [(b, d, h), (h, b, d), (d, b, h)]  # its gradient in θ
+        products += back(b, d, h, d)  # ∇_g y, through the softmax
+        products += back(b, d, h, 1)  # ∇_g Q
+        products += forward(b, d, h) + weights(b, d, h, 1)  # the term's gradient in θ
     return products
+
+
+PRODUCTS = {  # row of the csv → row of the script that needs them, and their sizes
+    "matrix products, DDPG": ("ddpg_her.py", necessary_products(1, gradient_loss=False)),
+    "matrix products, ReenGAGE": ("ddpg_her_reengage.py", necessary_products(1, gradient_loss=True)),
+    "matrix products, SAC": ("sac_her_reengage.py --alpha 0", necessary_products(2, gradient_loss=False)),
+    "matrix products, SAC ReenGAGE": ("sac_her_reengage.py", necessary_products(2, gradient_loss=True)),
+    "matrix products, DQN": ("dqn_her_reengage.py --alpha 0", necessary_dqn_products(gradient_loss=False)),
+    "matrix products, DQN ReenGAGE": ("dqn_her_reengage.py", necessary_dqn_products(gradient_loss=True)),
+}
 
 
 def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> float:
@@ -258,22 +294,18 @@ def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> fl
 def candidates() -> dict[str, dict[str, Callable[[], float]]]:
     """Algorithm → name → a function that measures once, in milliseconds per training step."""
     reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 24 * BITS)
-    return {
+    algorithms = {
         "ddpg": {
             "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
             "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
             "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
             "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
-            "matrix products, DDPG": lambda: matrix_products(necessary_products(1, gradient_loss=False)),
-            "matrix products, ReenGAGE": lambda: matrix_products(necessary_products(1, gradient_loss=True)),
         },
         "sac": {
             "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
             "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
             "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
             "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
-            "matrix products, SAC": lambda: matrix_products(necessary_products(2, gradient_loss=False)),
-            "matrix products, SAC ReenGAGE": lambda: matrix_products(necessary_products(2, gradient_loss=True)),
         },
         "dqn": {
             "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
@@ -282,10 +314,13 @@ def candidates() -> dict[str, dict[str, Callable[[], float]]]:
             "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
                 lambda steps: run_sb3_dqn(SB3DQNReenGAGE, steps), *rounds
             ),
-            "matrix products, DQN": lambda: matrix_products(necessary_dqn_products(gradient_loss=False)),
-            "matrix products, DQN ReenGAGE": lambda: matrix_products(necessary_dqn_products(gradient_loss=True)),
         },
     }
+    for name, (script, sizes) in PRODUCTS.items():
+        for measures in algorithms.values():
+            if script in measures:
+                measures[name] = partial(matrix_products, sizes)
+    return algorithms
 
 
 def main() -> None:
@@ -307,12 +342,17 @@ def main() -> None:
     software = f"{machine()}, torch {torch.__version__}"
     rows = []
     for (name, threads), values in measured.items():
-        row = [round(f(values), 2) for f in (statistics.median, min, max)]
-        print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})")
-        rows.append([name, threads, *row, args.repeats, str(datetime.date.today()), software])
-    old = pd.read_csv(RESULTS)
-    new = pd.DataFrame(rows, columns=old.columns)
-    pd.concat([old[~old.what.isin(measures)], new]).to_csv(RESULTS, index=False)
+        row, share, gflops = [round(f(values), 2) for f in (statistics.median, min, max)], None, None
+        print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})", end="")
+        if name in PRODUCTS:
+            (script, sizes), median = PRODUCTS[name], statistics.median(values)
+            share = round(median / statistics.median(measured[script, threads]), 3)
+            gflops = round(sum(2e-6 * m * k * n for m, k, n in sizes) / median, 1)
+            print(f"  {share:.0%} of {script}, {gflops} GFLOP/s", end="")
+        print()
+        rows.append([name, threads, *row, share, gflops, args.repeats, str(datetime.date.today()), software])
+    old, new = pd.read_csv(RESULTS), pd.DataFrame(rows, columns=COLUMNS)
+    pd.concat([old[~old.what.isin(measures)], new])[COLUMNS].to_csv(RESULTS, index=False)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,11 @@ SINGLE = [script for script in SCRIPTS if script not in SETS]
 def fitting(script, flags):
     """The flags, naming the environments' twins (goal_envs.py) with Discrete actions or sets of goals where needed."""
     if script in DISCRETE:
-        return re.sub(r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|FetchReach)", r"goal_envs:Discrete\1", flags)
+        return re.sub(
+            r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|Broken|FetchReach)", r"goal_envs:Discrete\1", flags
+        )
     if script in SETS:
-        flags = re.sub(r"(?:goal_envs:)?(Walk|Poison|Endless|FetchReach)-", r"goal_envs:SetOf\1-", flags)
+        flags = re.sub(r"(?:goal_envs:)?(Walk|Poison|Endless|Broken|FetchReach)-", r"goal_envs:SetOf\1-", flags)
         return re.sub(r" --(dense\b|(c-low|her-k|her-strategy) \S+)", "", flags)
     return flags
 

@@ -33,7 +33,9 @@ def make_batch(module, seed=0, rewards=(-1.0, 0.0)):
     def normal(*shape):
         return torch.from_numpy(rng.normal(size=(BATCH, *shape)))
 
+    dense = dict(reward_gradient=torch.zeros(BATCH, GOAL, dtype=torch.float64))
     return module.Batch(
+        **(dense if "reward_gradient" in module.Batch._fields else {}),
         observation=normal(OBSERVATION),
         action=normal(ACTION).tanh(),
         reward=torch.tensor(rewards, dtype=torch.float64).repeat(BATCH)[:BATCH],

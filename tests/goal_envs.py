@@ -1,5 +1,7 @@
 """Small multi-goal environments that are awkward on purpose; their ids are used as `goal_envs:Walk-v0`."""
 
+import os
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
@@ -97,6 +99,24 @@ class Poison(GoalEnv):
         self.steps += 1
         reward = float(self.compute_reward(self.position, self.goal, {}))
         return self.observation(), reward, False, False, {"is_success": reward == 0}
+
+
+class Broken(Walk):
+    """Breaks at its hundredth step: raises an error, ends its process, or changes the goal."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.total = how, 0
+
+    def step(self, action):
+        self.total += 1
+        if self.total == 100:
+            if self.how == "raise":
+                raise KeyError("broken\non purpose")
+            if self.how == "exit":
+                os._exit(3)
+            self.goal = self.goal + 1
+        return super().step(action)
 
 
 class Sets(gym.Env):
@@ -199,7 +219,7 @@ def register_set(name, limit, c_low, create):
     gym.register(f"SetOf{name}", lambda **kwargs: SetOf(create(**kwargs), c_low), max_episode_steps=limit)
 
 
-for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5)):
+for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5), ("Broken", 14)):
     gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
     register_discrete(f"{name}-v0", limit, globals()[name])
 gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
@@ -210,4 +230,16 @@ for name in ("FetchReach-v4", "FetchReachDense-v4"):
 register_set("Walk-v0", 14, 0, Walk)
 register_set("Endless-v0", None, 0, Walk)
 register_set("Poison-v0", 5, -1, Poison)
+register_set("Broken-v0", 14, 0, Broken)
 register_set("FetchReach-v4", 50, -1, lambda **kwargs: gym.make("FetchReach-v4", **kwargs).unwrapped)
+
+
+class Wander(Walk):
+    """Reaching the goal does not end the episode, and the goal may be left again."""
+
+    def step(self, action):
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, False, truncated, info
+
+
+gym.register("Wander-v0", entry_point="goal_envs:Wander", max_episode_steps=14)

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import SEEK, assert_same, checkpoint, evaluations
+from conftest import SEEK, assert_same, assert_same_runs, checkpoint, learned
 from ddpg import (
     ACTION,
     BATCH,
@@ -163,55 +163,60 @@ def test_goals_of_the_batch_are_left_alone():
 # ------------------------------------------------------------------------------------------ normalisation; dense, Eq. 8
 
 
-def normalised_batch(args, env, seed=0, close=0):
-    """A batch as training makes it, in double precision, and the raw sample; `close` goals are already reached."""
-    policy, rng = reengage.Policy(env, args), np.random.default_rng(seed)
-    if args.normalize:
-        policy.observation_norm.update(rng.normal(size=(100, OBSERVATION)) * 2 + 1)
-        policy.goal_norm.update(rng.normal(size=(100, GOAL)) * [0.3, 2, 5] - 1)
-    sample = make_batch(reengage, seed)
-    x = dict(
-        observation=sample.observation,
-        action=sample.action,
-        next_observation=sample.next_observation,
-        terminated=sample.terminated,
-        goal=sample.goal * torch.tensor([0.3, 2, 5]) - 1,
-        next_achieved_goal=torch.from_numpy(rng.normal(size=(BATCH, GOAL))),
-        reward=sample.reward,
-    )
-    x["next_achieved_goal"][:close] = x["goal"][:close]
-    if args.dense:
-        x["reward"] = -(x["next_achieved_goal"] - x["goal"]).norm(dim=1)
-    (batch,) = reengage.make_batches({name: column.numpy() for name, column in x.items()}, policy, args)
-    return batch, x, policy
+class Space(gym.Env):
+    """Spaces of the sizes that make_networks uses, and rewards of both kinds; it is not played."""
 
+    spec = gym.envs.registration.EnvSpec("Space-v0", max_episode_steps=1)
 
-class SpaceOnly(gym.Env):
-    """Spaces of the sizes that make_networks uses."""
-
-    def __init__(self):
-        box = gym.spaces.Box(-1, 1, (GOAL,))
-        observation = gym.spaces.Box(-1, 1, (OBSERVATION,))
-        self.observation_space = gym.spaces.Dict(observation=observation, achieved_goal=box, desired_goal=box)
+    def __init__(self, dense):
+        self.dense = dense
+        goal, observation = (gym.spaces.Box(-100, 100, (n,), np.float64) for n in (GOAL, OBSERVATION - GOAL))
+        self.observation_space = gym.spaces.Dict(observation=observation, achieved_goal=goal, desired_goal=goal)
         self.action_space = gym.spaces.Box(-1, 1, (ACTION,))
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        return -distance if self.dense else (distance < 5) - 1.0
+
+
+def replayed_batch(args, seed=0):
+    """A batch as training makes it, in double precision, its achieved goals and its policy; half is relabelled."""
+    env, rng = Space(args.dense), np.random.default_rng(seed)
+    policy, buffer = reengage.Policy(env, args), reengage.HerReplayBuffer(env, args, rng)
+    episodes = reengage.room_for_episodes(200, env)
+    for name, scale, shift in (("observation", 2, 1), ("achieved_goal", [0.3, 2, 5], -1), ("desired_goal", 2, 0)):
+        episodes[name] = rng.normal(size=episodes[name].shape) * scale + shift
+    episodes["action"] = np.tanh(rng.normal(size=episodes["action"].shape))
+    episodes["reward"][:, 0] = env.compute_reward(episodes["achieved_goal"][:, 1], episodes["desired_goal"], {})
+    episodes["terminated"], episodes["length"] = rng.random((200, 1)) < 0.2, 1
+    buffer.add(episodes)
+    policy.update_normalizers(episodes)
+    batch = buffer.sample(args.batch_size, policy)
+    row = (batch.action.numpy()[:, None] == episodes["action"][:, 0]).all(axis=-1).argmax(axis=1)
+    batch = reengage.Batch(*(column.double() for column in batch if column is not None))
+    return batch, episodes["achieved_goal"][row, 1], policy
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
 @pytest.mark.parametrize("clip_target", [False, True], ids=["", "clipped"])
 def test_gradient_is_by_the_goal_as_the_networks_see_it(dense, normalize, clip_target):
+    """Also where hindsight has replaced the goal: its reward and the gradient of this are the new goal's."""
     flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, batch_size=BATCH, cuda=False)
-    args = make_args(reengage, **flags)
+    args = make_args(reengage, **flags, her_k=1, her_strategy="random")
     critic, target_critic, _, target_actor = networks = make_networks(reengage, args)
-    batch, x, policy = normalised_batch(args, SpaceOnly())
+    batch, achieved_goal, policy = replayed_batch(args)
     goal = batch.goal.numpy()
     assert not normalize or (np.abs(goal) < 5).all()
     mean, std = (policy.goal_norm.mean.numpy(), policy.goal_norm.std.numpy()) if normalize else (0, 1)
-    np.testing.assert_allclose(goal * std + mean, x["goal"].numpy(), rtol=1e-5)
+    assert not normalize or std.max() > 2 * std.min()
 
     def reward(goal):  # R = −‖achieved − goal‖₂, of the normalised goal
-        return -np.linalg.norm(x["next_achieved_goal"].numpy() - (goal * std + mean), axis=1)
+        return -np.linalg.norm(achieved_goal - (goal * std + mean), axis=1)
 
+    assert reward(goal).max() < -0.1  # no goal is reached exactly, where a distance has no gradient
+    np.testing.assert_allclose(batch.reward, reward(goal) if dense else (reward(goal) > -5) - 1.0, rtol=1e-5)
+    assert batch.reward.min() < batch.reward.max()
     target = targets(target_critic, target_actor, batch, args, reward if dense else None)
     difference = differences(q_values(critic, batch.observation, batch.action), goal) - differences(target, goal)
     counted = np.ones(BATCH) if dense else batch.reward.numpy() == -1
@@ -222,12 +227,18 @@ def test_gradient_is_by_the_goal_as_the_networks_see_it(dense, normalize, clip_t
 
 
 def test_dense_counts_every_transition_and_survives_a_reached_goal():
-    """At the goal itself the distance has no gradient; 0 is used, and nothing becomes infinite."""
-    args = make_args(reengage, dense=True, normalize=False, batch_size=BATCH, cuda=False, c_low=-1.0)
+    """At the goal itself the distance has no gradient; 0 is used, and nothing becomes infinite.
+
+    In episodes of one step, the last achieved goal is the one that a step achieves itself.
+    """
+    flags = dict(dense=True, normalize=False, batch_size=BATCH, cuda=False, c_low=-1.0)
+    args = make_args(reengage, **flags, her_k=1, her_strategy="final")
     networks = make_networks(reengage, args)
-    batch, *_ = normalised_batch(args, SpaceOnly(), close=5)
-    assert not batch.reward_gradient[:5].any()
-    np.testing.assert_allclose(batch.reward_gradient[5:].norm(dim=1), 1, rtol=1e-6)
+    batch, achieved_goal, _ = replayed_batch(args)
+    reached = np.isclose(batch.goal, achieved_goal).all(axis=1)
+    assert 5 < reached.sum() < BATCH - 5
+    assert not batch.reward_gradient[reached].any()
+    np.testing.assert_allclose(batch.reward_gradient[~reached].norm(dim=1), 1, rtol=1e-6)
     term, gradients = gradient_term(networks, batch, args)
     assert np.isfinite(term)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
@@ -240,12 +251,11 @@ def test_dense_counts_every_transition_and_survives_a_reached_goal():
 # ------------------------------------------------------------------------------------------------- beside the baseline
 
 HAND = (  # the settings of HandReach-v2, in miniature
-    "--env-id HandReach-v2 --num-envs 2 --train-frequency 100 --gradient-steps 3 --target-network-frequency 3 "
-    "--total-timesteps 400 --eval-frequency 200"
+    "--env-id HandReach-v2 --num-envs 2 --utd-ratio 0.03 --total-timesteps 400 --eval-frequency 200"
 )
 AWKWARD = (
     '--env-id goal_envs:Poison-v0 --env-kwargs {"rarity":1000000000} --normalize --clip-target --action-l2 1 '
-    "--learning-starts 30 --num-envs 3 --total-timesteps 300 --eval-frequency 100 --gradient-steps 2 --gamma 0.6"
+    "--learning-starts 30 --num-envs 3 --total-timesteps 300 --eval-frequency 100 --utd-ratio 0.7 --gamma 0.6"
 )
 
 
@@ -259,11 +269,7 @@ def test_alpha_0_is_the_baseline_to_the_last_bit(train, flags):
             ("ddpg_her_reengage", "full", "--alpha 0.05"),
         )
     )
-    parts = [checkpoint(folder)["parts"] for folder in (baseline, plain, full)]
-    for each in parts:
-        del each["buffer"]
-    assert evaluations(baseline) == evaluations(plain)
-    assert_same(parts[0], parts[1])
-    assert parts[0]["critic_optimizer"]["state"][0]["step"] > 5
+    assert_same_runs(baseline, plain)
+    assert checkpoint(baseline)["parts"]["critic_optimizer"]["state"][0]["step"] > 5
     with pytest.raises(AssertionError):
-        assert_same(parts[0]["critic"], parts[2]["critic"])
+        assert_same(learned(baseline)["critic"], learned(full)["critic"])

@@ -5,7 +5,7 @@ import multi_speed
 import numpy as np
 import pytest
 import torch
-from conftest import SEEK, checkpoint, contents, evaluations
+from conftest import SEEK, SMALL, assert_same_runs, contents, evaluations, learned
 from ddpg import ACTION, BATCH, assert_gradient, differences, forward
 from gymnasium.spaces import Box
 
@@ -286,52 +286,53 @@ def test_pictures_need_a_grid(run, tmp_path):
 def test_the_full_buffer_is_small_and_returns_what_was_put_in():
     args = multi.Args(env_id="DriveSeek-v0", **multi.PAPER_SETTINGS["DriveSeek-v0"])
     env = multi.make_env(args)
-    rng = np.random.default_rng(0)
+    rng, policy = np.random.default_rng(0), multi.Policy(env, args)
     buffer = multi.ReplayBuffer(env, args, rng)
     arrays = [array for array in vars(buffer).values() if isinstance(array, np.ndarray)]
-    assert len(buffer.length) * 40 == args.buffer_size == 1_000_000
+    assert len(buffer.episodes) * 40 == args.buffer_size == 1_000_000
     assert sum(array.nbytes for array in arrays) < 0.2 * 2**30
-    seen, everything = [], np.ones(1, np.bool_)
-    for seed in range(3):
+    seen, episodes = [], multi.room_for_episodes(3, env)
+    for seed, episode in enumerate(episodes):
         observation, _ = env.reset(seed=seed)
-        buffer.begin(everything, {name: part[None] for name, part in observation.items()})
-        for _ in range(40):
+        episode["desired_goal"], episode["length"] = observation["desired_goal"], 40
+        for t in range(40):
             action = rng.uniform(-1, 1, 1).astype(np.float32)
             next_observation, reward, terminated, *_ = env.step(action)
-            batched = {name: part[None] for name, part in next_observation.items()}
-            buffer.add(action[None], np.array([reward]), np.array([terminated]), batched)
+            for name in ("observation", "achieved_goal"):
+                episode[name][t], episode[name][t + 1] = observation[name], next_observation[name]
+            episode["action"][t], episode["reward"][t], episode["terminated"][t] = action, reward, terminated
             seen.append((observation, action, reward, next_observation))
             observation = next_observation
-        buffer.end(everything)
-    assert len(buffer) == 120
-    sample = buffer.sample(400)
+    buffer.add(episodes[:1])
+    buffer.add(episodes[1:])
+    sample = multi.Batch(*(column.cpu().numpy() for column in buffer.sample(400, policy)))
     drawn = set()
     for i in range(400):
         same = [
             j
             for j, (observation, action, *_) in enumerate(seen)
-            if action == sample["action"][i]
-            and np.array_equal(sample["observation"][i, :4], observation["observation"])
+            if action == sample.action[i] and np.array_equal(sample.observation[i, :4], observation["observation"])
         ]
         assert len(same) == 1
         observation, _, reward, next_observation = seen[same[0]]
         drawn.add(same[0])
-        assert sample["reward"][i] == reward
-        assert np.array_equal(sample["goal"][i], observation["desired_goal"])
-        assert sample["goal"].dtype == np.float32
-        state = np.concatenate([next_observation["observation"], next_observation["achieved_goal"]])
-        assert np.array_equal(sample["next_observation"][i], state)
+        assert (sample.reward[i], sample.terminated[i]) == (reward, 0)
+        assert np.array_equal(sample.gate[i], observation["desired_goal"][:, 0])
+        assert np.array_equal(sample.goal[i], observation["desired_goal"][:, 1:])
+        for state, part in ((sample.observation, observation), (sample.next_observation, next_observation)):
+            assert np.array_equal(state[i], np.concatenate([part["observation"], part["achieved_goal"]]))
         item_reward = env.unwrapped.compute_item_reward(next_observation["achieved_goal"], observation["desired_goal"])
-        assert np.array_equal(sample["item_reward"][i], item_reward)
+        assert np.array_equal(sample.item_reward[i], item_reward)
     assert len(drawn) > 100
-    assert sample["reward"].any()
+    assert {episode // 40 for episode in drawn} == {0, 1, 2}
+    assert sample.reward.any()
+    assert all(column.dtype == np.float32 for column in sample)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "alpha", "message"),
     [
-        ('{"per_goal": false}', 0.1, "no compute_item_reward.*only --alpha 0 works"),
-        ('{"changing": true}', 0.0, "changes its goals within an episode"),
+        ('{"per_goal": false}', 0.1, "no compute_item_reward.*use --alpha 0"),
         ('{"reward": 7}', 0.1, "not the largest of compute_item_reward's"),
         ('{"columns": 1}', 0.1, r"compute_item_reward gives shape \(8, 1\), not \(8, 3\)"),
         ('{"columns": "x"}', 0.1, "compute_item_reward fails on a batch"),
@@ -348,34 +349,48 @@ def test_alpha_0_needs_no_rewards_of_single_goals(kwargs):
     multi.make_env(make_args(env_id="goal_envs:Sets-v0", env_kwargs=kwargs, alpha=0.0)).close()
 
 
+@pytest.mark.parametrize("alpha", [0, 0.1])
+def test_goals_that_change_within_an_episode_stop_the_run(run, alpha):
+    flags = f'--env-id goal_envs:Sets-v0 --env-kwargs {{"changing":true}} --total-timesteps 40 --alpha {alpha}'
+    finished = run("ddpg_multi_reengage", SMALL, flags)
+    assert (finished.status, finished.err.count("\n")) == (1, 1)
+    assert "the environment changes the goal within an episode" in finished.err
+
+
 @pytest.mark.parametrize("goals", [(0.1, -0.75), (40_000, 3), (-1.0, 2.0)])
-def test_goals_are_stored_exactly_small_integers_or_not(goals):
-    args = make_args(env_id="goal_envs:Sets-v0", env_kwargs=f'{{"goals": {list(goals)}}}', buffer_size=80)
-    env = multi.make_env(args)
-    buffer = multi.ReplayBuffer(env, args, np.random.default_rng(0))
-    observation, _ = env.reset(seed=0)
-    everything = np.ones(1, np.bool_)
-    buffer.begin(everything, {name: part[None] for name, part in observation.items()})
-    for _ in range(8):
-        batched = {name: part[None] for name, part in env.step(np.float32([0.5]))[0].items()}
-        buffer.add(np.float32([[0.5]]), np.zeros(1), np.zeros(1, np.bool_), batched)
-    buffer.end(everything)
-    assert np.array_equal(buffer.sample(3)["goal"], np.stack([observation["desired_goal"]] * 3))
-    assert (buffer.desired_goal.dtype == np.int16) == (goals == (-1.0, 2.0))
+def test_goals_are_stored_exactly(goals):
+    """As the environment has them, in double precision; its rewards of single goals are computed of these."""
+    env_kwargs = f'{{"goals": {list(goals)}}}'
+    args = make_args(env_id="goal_envs:Sets-v0", env_kwargs=env_kwargs, buffer_size=80, cuda=False)
+    env, asked = multi.make_env(args), []
+    policy, buffer = multi.Policy(env, args), multi.ReplayBuffer(env, args, np.random.default_rng(0))
+    goal = env.reset(seed=0)[0]["desired_goal"]
+    assert goal.dtype == np.float64
+    buffer.add(multi.play(policy, env, multi.make_vector_env(env, 1), (0,)))
+    np.testing.assert_array_equal(buffer.episodes["desired_goal"][0], goal, strict=True)
+    compute = buffer.compute_item_reward
+    buffer.compute_item_reward = lambda *goals: asked.append(goals[1]) or compute(*goals)
+    batch = buffer.sample(3, policy)
+    np.testing.assert_array_equal(asked, [[goal] * 3], strict=True)
+    np.testing.assert_array_equal(batch.goal, np.stack([np.float32(goal[:, 1:])] * 3), strict=True)
+    np.testing.assert_array_equal(batch.gate, np.stack([np.float32(goal[:, 0])] * 3), strict=True)
 
 
 def test_goals_are_normalised_without_their_padding(train):
     folder = train("ddpg_multi_reengage", "r", "--env-id goal_envs:Sets-v0 --alpha 0.1 --total-timesteps 160")
-    numbers, seen = set(), []
+    numbers, seen, states = set(), [], []
     for episode in contents(folder)["episodes"]:
         gate, goal = episode["desired_goal"].numpy().T
         numbers.add(gate.sum())
         seen += len(episode["action"]) * list(goal[gate == 1])
+        states += episode["observation"][:, 0].tolist()
     assert numbers == {1, 2, 3}
-    norm = checkpoint(folder)["parts"]["goal_norm"]
-    assert norm["count"].item() == len(seen)
-    assert norm["mean"].item() == pytest.approx(np.mean(seen), rel=1e-6)
-    assert norm["std"].item() == pytest.approx(np.std(seen), rel=1e-6)
+    assert len(states) == 160 + 20  # the last state of each episode as well
+    norm = learned(folder)["policy"]
+    for name, values in (("goal_norm", seen), ("observation_norm", states)):
+        assert (norm[f"{name}.sums"][0] == len(values)).all()
+        assert norm[f"{name}.mean"][0].item() == pytest.approx(np.mean(values), rel=1e-6)
+        assert norm[f"{name}.std"][0].item() == pytest.approx(np.std(values), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs
@@ -390,10 +405,7 @@ def test_variants_continue_bit_for_bit(run, train, flags):
         flags = flags.replace("--normalize", "")
     folder = train("ddpg_multi_reengage", "r", flags, "--total-timesteps 44")
     assert run("ddpg_multi_reengage", "--resume runs/r --total-timesteps 56").status == 0
-    one, two = (checkpoint(each) for each in (folder, train("ddpg_multi_reengage", "u", flags, "--total-timesteps 56")))
-    for part in ("actor", "critic", "target_actor", "target_critic"):
-        assert one["parts"][part].keys() == two["parts"][part].keys()
-        assert all(torch.equal(one["parts"][part][name], two["parts"][part][name]) for name in one["parts"][part])
+    assert_same_runs(folder, train("ddpg_multi_reengage", "uninterrupted", flags, "--total-timesteps 56"))
 
 
 def test_settings_are_the_papers():

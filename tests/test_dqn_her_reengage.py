@@ -47,6 +47,7 @@ def make_batch(seed=0, rewards=(-1.0, 0.0)):
         reward=torch.tensor(rewards, dtype=torch.float64).repeat(BATCH)[:BATCH],
         terminated=torch.from_numpy((np.arange(BATCH) % 5 == 0).astype(float)),
         goal=torch.from_numpy(rng.normal(size=(BATCH, GOAL))),
+        reward_gradient=torch.zeros(BATCH, GOAL, dtype=torch.float64),
         **{name: torch.from_numpy(column) for name, column in normal.items()},
     )
 
@@ -231,11 +232,14 @@ def test_loss_has_the_right_gradient_and_none_reaches_the_target(soft_target):
 
 
 class SpaceOnly(gym.Env):
-    """Spaces of the sizes that make_networks uses."""
+    """Spaces of the sizes that make_networks uses, for states of observation and achieved goal; one step."""
+
+    spec = gym.envs.registration.EnvSpec("SpaceOnly-v0", max_episode_steps=1)
+    compute_reward = None
 
     def __init__(self):
         box = gym.spaces.Box(-1, 1, (GOAL,))
-        observation = gym.spaces.Box(-1, 1, (OBSERVATION,))
+        observation = gym.spaces.Box(-1, 1, (OBSERVATION - GOAL,))
         self.observation_space = gym.spaces.Dict(observation=observation, achieved_goal=box, desired_goal=box)
         self.action_space = gym.spaces.Discrete(ACTIONS, start=3)
 
@@ -244,26 +248,36 @@ class SpaceOnly(gym.Env):
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
 @pytest.mark.parametrize("clip_target", [False, True], ids=["", "clipped"])
 def test_gradient_is_by_the_goal_as_the_network_sees_it(dense, normalize, clip_target):
-    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, batch_size=BATCH, cuda=False)
-    args, rng = make_args(dqn, **flags), np.random.default_rng(0)
-    networks, policy, raw = make_networks(args), dqn.Policy(SpaceOnly(), args), make_batch()
+    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, buffer_size=BATCH, her_k=0, cuda=False)
+    args, rng, env = make_args(dqn, **flags), np.random.default_rng(0), SpaceOnly()
+    networks, policy, raw = make_networks(args), dqn.Policy(env, args), make_batch()
     if normalize:
         policy.observation_norm.update(rng.normal(size=(100, OBSERVATION)) * 2 + 1)
         policy.goal_norm.update(rng.normal(size=(100, GOAL)) * [0.3, 2, 5] - 1)
-    achieved = rng.normal(size=(BATCH, GOAL))
-    sample = {name: column.numpy() for name, column in raw._asdict().items() if column is not None}
-    sample |= dict(goal=sample["goal"] * [0.3, 2, 5] - 1, next_achieved_goal=achieved)
+    episodes = dqn.room_for_episodes(BATCH, env)
+    for name in ("observation", "achieved_goal"):
+        episodes[name] = rng.normal(size=episodes[name].shape)
+    episodes["desired_goal"] = rng.normal(size=(BATCH, GOAL)) * [0.3, 2, 5] - 1
+    episodes["length"], episodes["action"][:, 0] = 1, raw.action
+    episodes["reward"], episodes["terminated"] = raw.reward[:, None], raw.terminated[:, None]
+    achieved, desired = episodes["achieved_goal"][:, 1], episodes["desired_goal"]
     mean, std = (policy.goal_norm.mean.numpy(), policy.goal_norm.std.numpy()) if normalize else (0, 1)
 
     def reward(goal):  # R = −‖achieved − goal‖₂, of the normalised goal
         return -np.linalg.norm(achieved - (goal * std + mean), axis=1)
 
     if dense:
-        sample["reward"] = -np.linalg.norm(achieved - sample["goal"], axis=1)
-    (batch,) = dqn.make_batches(sample, policy, args)
+        episodes["reward"][:, 0] = -np.linalg.norm(achieved - desired, axis=1)
+    buffer = dqn.HerReplayBuffer(env, args, rng)
+    buffer.add(episodes)
+    buffer._draw = lambda n: (np.arange(n), np.zeros(n, np.int64))  # each transition once
+    columns = buffer.sample(BATCH, policy)._asdict().items()
+    exact = {name: column.double() for name, column in columns if column is not None and name != "action"}
+    batch = dqn.Batch(action=raw.action, **exact)
+    assert batch.terminated.equal(raw.terminated)
     goal = batch.goal.numpy()
     assert not normalize or (np.abs(goal) < 5).all()
-    np.testing.assert_allclose(goal * std + mean, sample["goal"], rtol=1e-5)
+    np.testing.assert_allclose(goal * std + mean, desired, rtol=1e-5, atol=5e-6)
     target = targets(networks[1], batch, args, args.temperature, reward if dense else None)
     difference = differences(q_of_action(networks[0], batch), goal) - differences(target, goal)
     counted = np.ones(BATCH) if dense else batch.reward.numpy() == -1
@@ -275,13 +289,23 @@ def test_gradient_is_by_the_goal_as_the_network_sees_it(dense, normalize, clip_t
 # -------------------------------------------------------------------------------------------------------------- actions
 
 
-def test_exploration_is_epsilon_greedy():
+def explore(q, random, rng, **settings):
+    """What a policy whose action values are q, (num_envs, actions), does."""
+    policy = dqn.Policy(SpaceOnly(), make_args(dqn, cuda=False, **settings))
+    policy.q_values = lambda observation: q
+    return policy.explore({}, random, rng)
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(), dict(soft_target="both"), dict(soft_target="both-sampled", temperature=0)]
+)
+def test_exploration_is_epsilon_greedy(settings):
     rng, q = np.random.default_rng(0), np.tile(np.float32([0, 3, 1, 2]), (50_000, 1))
-    action = dqn.explore(q, 0, 0.3, rng)
+    action = explore(q, 0.3, rng, **settings)
     assert (action.shape, action.dtype) == ((50_000, 1), np.int64)
     frequencies = np.bincount(action[:, 0], minlength=4) / len(q)
     np.testing.assert_allclose(frequencies, [0.075, 0.775, 0.075, 0.075], atol=0.008)
-    assert (dqn.explore(q, 0, 0.0, rng) == 1).all()
+    assert (explore(q, 0.0, rng, **settings) == 1).all()
     np.testing.assert_array_equal(q[0], [0, 3, 1, 2])
 
 
@@ -290,7 +314,8 @@ def test_sampled_actions_have_the_softmaxs_probabilities(temperature):
     rng, q = np.random.default_rng(0), np.tile(np.float32([0, 1, -0.5]), (50_000, 1))
     p = softmax(q[:1] / temperature)[0]
     for epsilon in (0.0, 0.4):
-        frequencies = np.bincount(dqn.explore(q, temperature, epsilon, rng)[:, 0], minlength=3) / len(q)
+        action = explore(q, epsilon, rng, soft_target="both-sampled", temperature=temperature)
+        frequencies = np.bincount(action[:, 0], minlength=3) / len(q)
         np.testing.assert_allclose(frequencies, (1 - epsilon) * p + epsilon / 3, atol=0.01)
 
 
@@ -300,7 +325,7 @@ def test_only_both_sampled_samples_in_training(train, monkeypatch, soft_target, 
     flags = f"{SEEK['dqn_her_reengage']} --soft-target {soft_target} --temperature {temperature} --alpha 0"
     folder = train(
         "dqn_her_reengage", "r", flags, "--random-action-probability 0 --learning-starts 0 --total-timesteps 1000",
-        "--train-frequency 100000 --eval-frequency 1000",
+        "--utd-ratio 0 --eval-frequency 1000",
     )  # fmt: skip
     actions = torch.cat([episode["action"] for episode in contents(folder)["episodes"]])
     frequencies = np.bincount(actions[:, 0], minlength=10) / len(actions)
@@ -319,16 +344,38 @@ def test_random_actions_first(train):
     np.testing.assert_allclose(np.bincount(actions[:, 0], minlength=10) / 2000, 0.1, atol=0.03)
 
 
-def test_policy_is_greedy_and_counts_from_the_spaces_first_action():
+def test_policy_is_greedy():
     args = make_args(dqn, normalize=False, cuda=False)
-    policy, rng = dqn.Policy(SpaceOnly(), args), np.random.default_rng(0)
-    observation = dict(observation=rng.normal(size=(9, OBSERVATION)), desired_goal=rng.normal(size=(9, GOAL)))
-    q = forward(policy.q_network, observation["observation"], observation["desired_goal"])[0]
+    policy, observation = dqn.Policy(SpaceOnly(), args), observations(9)
+    q = forward(policy.q_network, *(observation[name] for name in ("observation", "achieved_goal", "desired_goal")))[0]
     np.testing.assert_allclose(policy.q_values(observation), q, rtol=1e-4, atol=1e-5)
-    action = policy(observation)
-    np.testing.assert_array_equal(action, q.argmax(axis=1)[:, None])
-    np.testing.assert_array_equal(policy.to_environment(action), 3 + q.argmax(axis=1))
-    assert all(policy.space.contains(each) for each in policy.to_environment(action))
+    np.testing.assert_array_equal(policy(observation), q.argmax(axis=1)[:, None])
+
+
+def observations(n):
+    rng, space = np.random.default_rng(0), SpaceOnly().observation_space
+    return {name: rng.normal(size=(n, *part.shape)).astype(np.float32) for name, part in space.items()}
+
+
+def test_environments_count_from_the_spaces_first_action():
+    """The episodes' actions are 0, 1, …; the environment's begin at 3."""
+    env, action, seen = SpaceOnly(), np.arange(9)[:, None] % ACTIONS, []
+
+    class Once:
+        num_envs = 9
+
+        def reset(self, seed):
+            return observations(9), {}
+
+        def step(self, action):
+            seen.append(action)
+            yes = np.ones(9, np.bool_)
+            return observations(9), np.zeros(9), ~yes, yes, dict(is_success=yes)
+
+    episodes = dqn.play(lambda observation: action, env, Once(), (0,))
+    np.testing.assert_array_equal(episodes["action"][:, 0], action)
+    np.testing.assert_array_equal(seen, [3 + action[:, 0]])
+    assert all(env.action_space.contains(each) for each in seen[0])
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs
@@ -343,11 +390,11 @@ def test_alpha_is_1_over_d_or_what_was_asked_for():
 
 
 def test_a_temperature_that_is_too_small_stops_the_run(run, tmp_path):
-    """Q / τ overflows."""
+    """Q / τ overflows in the first updates, after step 50, and the loss is checked after them."""
     flags = f"{SEEK['dqn_her_reengage']} --temperature 1e-42 --total-timesteps 200 --run-name r"
     finished = run("dqn_her_reengage", SMALL, flags)
     assert finished.status == 1
-    assert "not finite at step 40" in finished.err
+    assert "not finite at step 50" in finished.err
     assert finished.err.count("\n") == 1
     assert all_finite(tmp_path / "runs" / "r")
 

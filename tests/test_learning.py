@@ -1,4 +1,8 @@
-"""Every script learns a small task, with the goal gradient and without."""
+"""Every script learns a small task: from the command line, with the goal gradient and without.
+
+Processors differ in the last bits, so a run on another one is like a run with another seed. benchmarks/learning_margin.py
+runs these tasks with twenty seeds; the thresholds leave room below the smallest value that it found.
+"""
 
 import pytest
 from conftest import evaluations
@@ -6,27 +10,27 @@ from conftest import evaluations
 COMMON = "--run-name r --torch-threads 1"
 SEEK = (
     '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --total-timesteps 3000 --learning-starts 300 '
-    "--eval-frequency 1000 --batch-size 128 --hidden-size 64 --learning-rate 2e-3"
+    "--eval-frequency 3000 --batch-size 128 --hidden-size 64 --learning-rate 2e-3"
 )
 BITS = (
-    '--env-id BitFlip20-v0 --env-kwargs {"d":8,"max_episode_steps":8} --train-frequency 128 --seed 101 '
-    "--total-timesteps 8000 --eval-frequency 4000 --hidden-size 64"
+    '--env-id BitFlip20-v0 --env-kwargs {"d":8,"max_episode_steps":8} --utd-ratio 0.3 --tau 0.005 '
+    "--total-timesteps 12000 --eval-frequency 12000 --hidden-size 64"
 )
 SETS = (
-    "--env-id goal_envs:Sets-v0 --no-normalize --gamma 0.9 --random-action-probability 0 --seed 101 "
+    "--env-id goal_envs:Sets-v0 --no-normalize --gamma 0.9 --random-action-probability 0 "
     "--total-timesteps 2500 --learning-starts 400 --eval-frequency 2500 --hidden-size 32 --batch-size 64 "
     "--learning-rate 2e-3 --tau 0.02 --buffer-size 4000"
 )
 RATE = "success_rate"
 TASKS = [  # script, flags, what is measured, less than this at first, at least this in the end
-    ("ddpg_her", SEEK, RATE, 0.3, 0.9),
-    ("ddpg_her_reengage", SEEK, RATE, 0.3, 0.9),
-    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.3, 0.9),
-    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.9),
-    ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.4, 0.9),
-    ("dqn_her_reengage", BITS, RATE, 0.4, 0.9),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 2, 4),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 2, 4),
+    ("ddpg_her", SEEK, RATE, 0.3, 0.7),
+    ("ddpg_her_reengage", SEEK, RATE, 0.3, 0.7),
+    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.3, 0.7),
+    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.7),
+    ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.4, 0.7),
+    ("dqn_her_reengage", BITS, RATE, 0.4, 0.7),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 2, 3),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 2, 3),
 ]
 
 

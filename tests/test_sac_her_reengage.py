@@ -4,10 +4,12 @@ import itertools
 import math
 from types import SimpleNamespace
 
+import goal_envs  # noqa: F401 (registers Walk-v0)
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import SEEK, checkpoint
+from conftest import SEEK, assert_same, checkpoint, learned
 from ddpg import ACTION, BATCH, GOAL, assert_gradient, differences, forward, make_args, make_batch, make_networks
 
 import sac_her_reengage as sac
@@ -173,7 +175,7 @@ def test_losses_train_only_what_they_should(temperature):
     critic_loss(networks, temperature, batch, args)[0].backward()
     assert with_gradient() == [True, False, False, False, False]
     loss, entropy = sac.actor_loss(actor, critic, temperature, batch, args)
-    sac.optimize(torch.optim.Adam(actor.parameters()), loss, actor)
+    sac.optimize(torch.optim.Adam(actor.parameters()), loss)
     assert with_gradient() == [False, False, True, False, False]
     sac.temperature_loss(temperature, entropy, -2.0).backward()
     assert with_gradient() == [False, False, False, False, True]
@@ -183,7 +185,7 @@ def test_temperature_rises_while_the_entropy_is_too_low():
     for entropy, sign in ((-5.0, 1), (1.0, -1)):
         temperature = sac.Temperature(0.3)
         optimizer = torch.optim.Adam(temperature.parameters(), lr=0.01)
-        sac.optimize(optimizer, sac.temperature_loss(temperature, torch.tensor(entropy), -2.0), temperature)
+        sac.optimize(optimizer, sac.temperature_loss(temperature, torch.tensor(entropy), -2.0))
         assert temperature.log.item() == pytest.approx(math.log(0.3) + sign * 0.01, abs=1e-6)
 
 
@@ -192,7 +194,10 @@ def test_temperature_rises_while_the_entropy_is_too_low():
 
 def policy_of(mean, log_std):
     """An actor whose Gaussian is the same everywhere."""
-    actor = sac.Actor(1, 1, len(mean), make_args(sac, hidden_layers=1)).double()
+    return constant(sac.Actor(1, 1, len(mean), make_args(sac, hidden_layers=1)).double(), mean, log_std)
+
+
+def constant(actor, mean, log_std):
     with torch.no_grad():
         for parameter in actor.parameters():
             parameter.zero_()
@@ -243,12 +248,24 @@ def test_evaluation_uses_the_mean_and_training_draws():
     np.testing.assert_allclose(x.std(0).detach(), np.exp([-1.0, 0.3]), rtol=0.02)
 
 
-def test_exploration_replaces_some_actions():
-    rng = np.random.default_rng(0)
-    action = np.tile(np.float32([0.5, -0.9]), (50_000, 1))
-    np.testing.assert_array_equal(sac.explore(action, 0.0, rng), action)
-    mixed = sac.explore(action, 0.3, rng)
-    random = (mixed != action).any(axis=1)
+def test_exploration_draws_and_replaces_some_actions():
+    """The policy that is evaluated takes the mean; exploration draws from the Gaussian, or uniformly."""
+    env, n = gym.make("goal_envs:Walk-v0"), 50_000
+    policy, rng = sac.Policy(env, make_args(sac, cuda=False)), np.random.default_rng(0)
+    spaces = env.observation_space.spaces.items()
+    observation = {name: np.zeros((n, *space.shape), space.dtype) for name, space in spaces}
+    constant(policy.actor, [0.5, -0.2], [-1.0, 0.3])
+    np.testing.assert_allclose(policy(observation), np.tile(np.tanh([0.5, -0.2]), (n, 1)), rtol=1e-6)
+    torch.manual_seed(SEED)
+    x = np.arctanh(policy.explore(observation, 0.0, rng).clip(-1 + 1e-7, 1 - 1e-7))
+    np.testing.assert_allclose(x.mean(0), [0.5, -0.2], atol=0.03)
+    np.testing.assert_allclose(x.std(0), np.exp([-1.0, 0.3]), rtol=0.03)
+
+    constant(policy.actor, [0.5, -0.2], [-20.0, -20.0])  # hardly any noise
+    action = policy(observation)
+    np.testing.assert_allclose(policy.explore(observation, 0.0, rng), action, atol=1e-6)
+    mixed = policy.explore(observation, 0.3, rng)
+    random = (np.abs(mixed - action) > 1e-6).any(axis=1)
     assert random.mean() == pytest.approx(0.3, abs=0.01)
     assert (mixed[random] != action[random]).all()
     assert mixed[random].std(axis=0) == pytest.approx([1 / np.sqrt(3)] * 2, rel=0.03)
@@ -263,3 +280,17 @@ def test_temperature_is_learned_or_fixed(train, flag, moves):
     folder = train("sac_her_reengage", "r", flags)
     log = checkpoint(folder)["parts"]["temperature"]["log"].item()
     assert (abs(log - math.log(0.25)) > 1e-3) == moves
+
+
+def test_target_critics_follow(train):
+    """One update, in which the critics move as far whatever τ is; then several."""
+    flags = f"{SEEK['sac_her_reengage']} --learning-starts 0"
+    once = f"{flags} --total-timesteps 10 --utd-ratio 0.1"
+    before, after = (learned(train("sac_her_reengage", f"r{tau}", once, f"--tau {tau}")) for tau in (1e-12, 0.25))
+    assert_same(before["critic"], after["critic"])
+    for name, weight in after["target_critic"].items():
+        expected = 0.75 * before["target_critic"][name] + 0.25 * after["critic"][name]
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-7)
+        assert (weight != before["target_critic"][name]).any()
+    several = learned(train("sac_her_reengage", "several", flags, "--total-timesteps 30 --tau 1"))
+    assert_same(several["target_critic"], several["critic"])
