@@ -58,9 +58,7 @@ class Args:
     alpha: float = 0.1  # weight α of the gate-gradient loss, summed over goals; 0 is plain DDPG
     seed: int = 1  # seed of everything random
     num_envs: int = 1  # environments that play together: a round is an episode of each, followed by the updates
-    architecture: Literal["deepsets", "cnn"] = (
-        "deepsets"  # goals one by one, or a picture of a bounded grid (DriveSeek)
-    )
+    architecture: Literal["deepsets", "cnn"] = "deepsets"  # goals one by one, or a picture of a grid (DriveSeek)
     separate_encoders: bool = False  # the actor has an encoder of its own, which its loss trains (the ablation)
     encoder_layers: int = 2  # hidden layers of the DeepSets encoder
     embedding_size: int = 20  # numbers that the encoder makes of a set of goals

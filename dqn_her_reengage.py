@@ -52,14 +52,10 @@ with contextlib.suppress(ImportError):  # Fetch, Shadow hand and maze environmen
 
 @dataclass
 class Args:
-    env_id: str = (
-        "BitFlip-v0"  # a multi-goal environment with Discrete actions; `module:Id-v0` imports the module first
-    )
+    env_id: str = "BitFlip-v0"  # a multi-goal environment with Discrete actions; `module:Id-v0` imports the module
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
     alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain DQN+HER
-    temperature: float = (
-        0.5  # temperature of the soft target's softmax (the paper's τ, unlike tau below); 0: the maximum
-    )
+    temperature: float = 0.5  # of the soft target's softmax (the paper's τ, unlike tau below); 0 is the plain maximum
     soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # terms with it; or in exploration as well
     c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
     dense: bool = False  # the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)
