@@ -391,10 +391,8 @@ def train(args: Args) -> list[dict[str, float]]:
         buffer.add(episodes)
         policy.update_normalizers(episodes)
         if args.anneal_lr:
-            for optimizer in (actor_optimizer, critic_optimizer):
-                optimizer.param_groups[0]["lr"] = args.learning_rate * max(
-                    0, 1 - run.global_step / args.total_timesteps
-                )
+            learning_rate = args.learning_rate * max(0, 1 - run.global_step / args.total_timesteps)
+            actor_optimizer.param_groups[0]["lr"] = critic_optimizer.param_groups[0]["lr"] = learning_rate
         for _ in range(updates):
             batch = buffer.sample(args.batch_size, policy)
             loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)

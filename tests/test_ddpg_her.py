@@ -149,7 +149,7 @@ def test_targets_follow_at_every_update(module, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("flag", "step"), [("--anneal-lr", 0.1), ("--no-anneal-lr", 1)])
 def test_the_learning_rate_falls_to_0(train, script, flag, step):
-    """Adam's first step is the learning rate: a tenth of it at step 90 of 100. The update at step 100 changes nothing."""
+    """Adam's first step is the learning rate, here a tenth of it; at the last step of a run nothing changes."""
     flags = f"{SEEK[script]} --learning-rate 3e-3 --total-timesteps 100 {flag} --utd-ratio 0.1 --learning-starts"
     two, one, none = (learned(train(script, f"r{begins}", f"{flags} {begins}"))["critic"] for begins in (80, 90, 100))
     first, last = (max((new[w] - old[w]).abs().max() for w in old) for new, old in ((two, none), (one, none)))
