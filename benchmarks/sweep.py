@@ -2,7 +2,8 @@
 
     python benchmarks/sweep.py continuousseek --jobs 2
 
-Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
+Each run is one process with one thread of PyTorch and lives in runs/<grid>/. `--seeds 100 102` takes other seeds, whose
+evaluations are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. A sweep can be killed and started again:
 finished runs are skipped, unfinished ones continue from their checkpoint. On a cluster the same command takes
 `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray; the checkout
 must be on a file system that all machines share).
@@ -95,20 +96,27 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f"{folder.name}.log", "a") as log:
         subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
-    (folder / "finished").touch()
+    (folder / "finished").write_text(commit())
 
 
-def collect(grid: str) -> Path:
+def commit() -> str:
+    """The commit that the scripts are of, with a + where they differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def collect(grid: str, seeds: range, name: str) -> Path:
     """Writes the evaluations of a grid's finished runs, one row each."""
-    seeds, variants = GRIDS[grid]
+    _, variants = GRIDS[grid]
     frames = []
     for (script, flags), seed in itertools.product(variants, seeds):
         folder = ROOT / "runs" / run_name(grid, script, flags, seed)
         if (folder / "finished").exists():
             frame = pd.read_csv(folder / "evaluations.csv")
             date = datetime.date.fromtimestamp((folder / "finished").stat().st_mtime)
-            frames.append(frame.assign(script=script, flags=flags, seed=seed, date=date, machine=machine()))
-    path = RESULTS / f"{grid}.csv"
+            made = dict(date=date, machine=machine(), commit=(folder / "finished").read_text())
+            frames.append(frame.assign(script=script, flags=flags, seed=seed, **made))
+    path = RESULTS / f"{name}.csv"
     pd.concat(frames).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     return path
 
@@ -134,16 +142,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
     parser.add_argument("--backend", choices=("loky", "ray", "dask"), default="loky")
     parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
+    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
+    parser.add_argument("--only", default="", help="runs whose command has this text in it")
     args = parser.parse_args()
     use_cluster(args.backend, args.address)
     seeds, variants = GRIDS[args.grid]
+    name = args.grid
+    if args.seeds:
+        seeds, name = range(args.seeds[0], args.seeds[1] + 1), f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
+    variants = [variant for variant in variants if args.only in " ".join(variant)]
     tasks = [(args.grid, *variant, seed, args.threads) for seed, variant in itertools.product(seeds, variants)]
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
         return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
         results = joblib.Parallel(return_as=return_as)(joblib.delayed(run)(*task) for task in tasks)
         for _ in tqdm(results, total=len(tasks), unit="run"):
-            collect(args.grid)
-    print(f"{len(tasks)} runs are finished: {collect(args.grid).relative_to(ROOT)}")
+            collect(args.grid, seeds, name)
+    print(f"{len(tasks)} runs are finished: {collect(args.grid, seeds, name).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
