@@ -2,11 +2,11 @@
 
     python benchmarks/sweep.py continuousseek --jobs 2
 
-Each run is one process with one thread of PyTorch and lives in runs/<grid>/. `--seeds 100 102` takes other seeds, whose
-evaluations are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. A sweep can be killed and started again:
-finished runs are skipped, unfinished ones continue from their checkpoint. On a cluster the same command takes
-`--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray; the checkout
-must be on a file system that all machines share).
+Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
+finished runs are skipped, unfinished ones continue from their checkpoint. `--seeds 100 102` takes other seeds, whose
+evaluations are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. On a cluster
+the same command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed]
+or ray; the checkout must be on a file system that all machines share).
 """
 
 import argparse
@@ -94,9 +94,10 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
     else:
         command += [*flags.split(), "--seed", str(seed), "--run-name", name]
     folder.parent.mkdir(parents=True, exist_ok=True)
+    made_by = commit()
     with open(folder.parent / f"{folder.name}.log", "a") as log:
         subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
-    (folder / "finished").write_text(commit())
+    (folder / "finished").write_text(made_by)
 
 
 def commit() -> str:

@@ -29,8 +29,8 @@ TASKS = [  # script, flags, what is measured, less than this at first, at least 
     ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.7),
     ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.4, 0.7),
     ("dqn_her_reengage", BITS, RATE, 0.4, 0.7),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 2, 3),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 2, 3),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 3.5, 3.5),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 3.5, 3.5),
 ]
 
 
