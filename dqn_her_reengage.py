@@ -602,15 +602,14 @@ def load(path: Path, parts: dict) -> dict:
         for name, part in parts.items():
             part.load_state_dict(saved["parts"][name])
     except Exception as error:
-        raise InputError(f"{path} is damaged, or does not fit this script or environment: {error!r}") from error
+        reason = f"{type(error).__name__} {str(error)[:200]}"
+        raise InputError(f"{path} is damaged, or does not fit this script or environment: {reason}") from error
     return saved
 
 
 def conclude(policy: Policy, args: Args, folder: Path, step: int, success_rate: float, episodic_return: float) -> None:
     """Prints a result, and makes a GIF of four evaluation episodes where one is wanted."""
-    print(
-        f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} after {step} steps; see {folder}"
-    )
+    print(f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} after {step} steps ({folder})")
     if args.capture_video:
         import imageio
 
