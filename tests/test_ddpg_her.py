@@ -170,21 +170,26 @@ def test_networks_have_the_published_layers(module):
     assert module.Critic(10, 5, 4, args)(observation, action, goal).shape == (7,)
 
 
-def test_networks_see_the_achieved_goal(module):
+@pytest.mark.parametrize(("observe", "dim"), [(True, 6), (False, 4)])
+def test_networks_may_see_the_achieved_goal(module, observe, dim):
     env = gym.make("goal_envs:Walk-v0")
     observation, _ = env.reset(seed=1)
     shown = {name: np.stack([value, 2 * value]) for name, value in observation.items()}
-    policy = module.Policy(env, make_args(module, cuda=False))
-    assert policy.dimensions == (6, 2, 2)
+    policy = module.Policy(env, make_args(module, observe_achieved_goal=observe, cuda=False))
+    assert policy.dimensions == (dim, 2, 2)
     seen = policy.state(shown["observation"], shown["achieved_goal"])
     assert seen.dtype == torch.float32
     parts = [shown["observation"].reshape(2, 4), shown["achieved_goal"].reshape(2, 2)]
-    np.testing.assert_array_equal(seen, np.clip(np.concatenate(parts, axis=1), -5, 5))  # nothing has been counted
+    expected = np.concatenate(parts, axis=1)[:, :dim]
+    np.testing.assert_array_equal(seen, np.clip(expected, -5, 5))  # nothing has been counted
     assert policy(shown).shape == (2, 2)
-    batch = Recorder(module, rounds=5).draw(40)
-    assert batch.observation.shape == (40, 6)
+    recorder = Recorder(module, rounds=5, observe_achieved_goal=observe)
+    batch = recorder.draw(40)
+    assert batch.observation.shape == (40, dim)
     for seen in (batch.observation, batch.next_observation):
-        np.testing.assert_array_equal(seen[:, 4:], seen[:, 2:4])  # an observation of Walk-v0 ends with the position
+        np.testing.assert_array_equal(seen[:, 4:], seen[:, 2:4][:, : dim - 4])  # a Walk-v0 shows the position last
+    recorder.policy.update_normalizers(recorder.played[0])
+    assert recorder.policy.observation_norm.mean.shape == (dim,)
 
 
 # ------------------------------------------------------------------------------------------------------------- episodes
