@@ -398,7 +398,7 @@ class Policy(nn.Module):
         return self.goal_norm(goal[..., 1:]), goal[..., 0]
 
     @torch.no_grad()
-    def forward(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+    def forward(self, observation: dict) -> np.ndarray:
         """Deterministic actions, (num_envs, action_dim)."""
         state = self.state(observation["observation"], observation["achieved_goal"])
         goal, gate = self.goal(observation["desired_goal"])

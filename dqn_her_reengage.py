@@ -324,12 +324,12 @@ class Policy(nn.Module):
         return self.goal_norm(torch.as_tensor(flat(goal), device=self.device))
 
     @torch.no_grad()
-    def q_values(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+    def q_values(self, observation: dict) -> np.ndarray:
         """Values of all actions, (num_envs, actions)."""
         state = self.state(observation["observation"], observation["achieved_goal"])
         return self.q_network(state, self.goal(observation["desired_goal"])).cpu().numpy()
 
-    def forward(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+    def forward(self, observation: dict) -> np.ndarray:
         """Greedy actions, (num_envs, 1)."""
         return self.q_values(observation).argmax(-1, keepdims=True)
 

@@ -373,7 +373,7 @@ class Policy(nn.Module):
         return self.goal_norm(torch.as_tensor(flat(goal), device=self.device))
 
     @torch.no_grad()
-    def forward(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+    def forward(self, observation: dict) -> np.ndarray:
         """Deterministic actions, (num_envs, action_dim)."""
         state = self.state(observation["observation"], observation["achieved_goal"])
         return self.actor(state, self.goal(observation["desired_goal"])).cpu().numpy()
