@@ -18,7 +18,6 @@ the method; nothing is relabelled, and --alpha 0 is plain DDPG.
 """
 
 import argparse
-import contextlib
 import copy
 import csv
 import itertools
@@ -45,10 +44,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import envs  # noqa: F401  the paper's environments; remove this line where the file is copied alone
-
-with contextlib.suppress(ImportError):  # Fetch, Shadow hand and maze environments, where installed
-    import gymnasium_robotics  # noqa: F401
+import envs  # noqa: F401  the paper's environments, and gymnasium-robotics; remove this line in a copy of this file
 
 
 @dataclass
@@ -81,7 +77,6 @@ class Args:
     total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
     eval_episodes: int = 50  # episodes per evaluation
     checkpoint_frequency: int = 100_000  # environment steps between checkpoints
-    torch_threads: int = 0  # threads of PyTorch on the CPU; 0 is PyTorch's own choice
     cuda: bool = True  # use CUDA where it is present
     run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     resume: str = ""  # folder of a run (runs/<run_name>) to continue to --total-timesteps
@@ -247,11 +242,10 @@ def actor_loss(actor: Actor, critic: Critic, batch: Batch, args: Args) -> Tensor
 def room_for_episodes(n: int, env: gym.Env) -> np.ndarray:
     """Zeros for n episodes, (n,), with their parts as fields; the first `length` steps of an episode count."""
     limit, spaces = env.spec.max_episode_steps, env.observation_space
-    achieved, desired = spaces["achieved_goal"], spaces["desired_goal"]
     parts = [
         ("observation", np.float32, (limit + 1, *spaces["observation"].shape)),
-        ("achieved_goal", achieved.dtype, (limit + 1, *achieved.shape)),
-        ("desired_goal", desired.dtype, desired.shape),
+        ("achieved_goal", spaces["achieved_goal"].dtype, (limit + 1, *spaces["achieved_goal"].shape)),
+        ("desired_goal", spaces["desired_goal"].dtype, spaces["desired_goal"].shape),
         ("action", np.float32, (limit, gym.spaces.flatdim(env.action_space))),  # in [−1, 1]
         ("reward", np.float32, limit),
         ("terminated", np.bool_, limit),  # by the task itself, not by a time limit
@@ -420,8 +414,8 @@ class Policy(nn.Module):
         self.goal_norm.update(desired_goal[desired_goal[..., 0] != 0, 1:])
 
 
-def train(args: Args) -> list[dict[str, float]]:
-    """Alternates rounds of episodes and updates; returns the rows of evaluations.csv.
+def train(args: Args) -> Path:
+    """Alternates rounds of episodes and updates; returns the run's folder.
 
     Raises InputError before anything is written, and SystemExit when SIGINT or SIGTERM came and the run has been saved.
     """
@@ -443,7 +437,7 @@ def train(args: Args) -> list[dict[str, float]]:
     run = Run(args, parts, rng)
     while True:
         if run.due(args.eval_frequency):
-            run.record(*evaluate(policy, env, vector_env, args))
+            run.record(evaluate(policy, env, vector_env, args))
         stop = run.finished or bool(SIGNALS)
         if stop or run.due(args.checkpoint_frequency):
             run.save()
@@ -466,7 +460,7 @@ def train(args: Args) -> list[dict[str, float]]:
             run.losses = metrics | dict(actor_loss=loss_pi.detach())
         run.check_finite(*run.losses.values())
     vector_env.close()
-    return run.finish(policy)
+    return run.finish()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -476,7 +470,8 @@ def train(args: Args) -> list[dict[str, float]]:
 SCRIPT = Path(__file__).stem
 SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
 TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
-AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, torch_threads=0, learning_rate=1e-12, tau=1e-12)
+RESULT = "success rate {success_rate:.2f}, return {episodic_return:.2f}"
+AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
 
 
@@ -518,9 +513,7 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     """One environment; raises InputError where it is unknown, cannot be made, or does not fit the settings."""
     check_numbers(args)
     try:
-        env_kwargs = json.loads(args.env_kwargs)
-        require("render_mode" not in env_kwargs, "render_mode is set by --capture-video")
-        env = gym.make(args.env_id, **env_kwargs, **kwargs)
+        env = gym.make(args.env_id, **json.loads(args.env_kwargs), **kwargs)
     except Exception as error:
         raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {error}") from error
     check_env(env, args)
@@ -595,13 +588,13 @@ def make_copy(spec: gym.envs.registration.EnvSpec, main_process: int) -> gym.Env
     return gym.make(spec)
 
 
-def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) -> tuple[float, float]:
+def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) -> dict[str, float]:
     """Success rate and mean return of deterministic episodes, the same ones at every evaluation of a run."""
     rounds = range(-(-args.eval_episodes // vector_env.num_envs))
     played = [play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds]
     episodes = np.concatenate(played)[: args.eval_episodes]
     success, reward = episodes["success"].astype(np.float64), episodes["reward"].astype(np.float64)
-    return float(success.mean()), float(reward.sum(1).mean())
+    return dict(success_rate=float(success.mean()), episodic_return=float(reward.sum(1).mean()))
 
 
 class Run:
@@ -609,7 +602,7 @@ class Run:
 
     def __init__(self, args: Args, parts: dict, rng: np.random.Generator):
         self.args, self.parts, self.rng, self.losses, self.start = args, parts, rng, {}, time.time()
-        self.global_step, self.round, self.updates, self.owed, self.evaluations = 0, 0, 0, 0.0, []
+        self.global_step, self.round, self.updates, self.evaluations = 0, 0, 0, []
         name = args.run_name or f"{args.env_id.split(':')[-1]}__{SCRIPT}__{args.seed}__{int(time.time())}"
         self.folder, self.previous_step, self.finished = Path(args.resume or f"runs/{name}"), -1, False
         if args.resume:
@@ -635,42 +628,37 @@ class Run:
         return self.finished or self.global_step // frequency > self.previous_step // frequency
 
     def advance(self, episodes: np.ndarray) -> int:
-        """Counts a round; returns how many updates follow it. What --utd-ratio leaves over is carried to the next."""
-        steps, learning = int(episodes["length"].sum()), self.global_step >= self.args.learning_starts
+        """Counts a round; returns how many updates follow it, so that --utd-ratio holds from --learning-starts on."""
+        steps, done = int(episodes["length"].sum()), self.updates
         self.previous_step, self.global_step, self.round = self.global_step, self.global_step + steps, self.round + 1
         self.finished = self.global_step >= self.args.total_timesteps
         self.check_finite(episodes["observation"], episodes["reward"])
         self.bar.update(steps)
-        self.owed += self.args.utd_ratio * steps * learning
-        updates = round(self.owed)
-        self.owed, self.updates = self.owed - updates, self.updates + updates
-        return updates
+        self.updates = round(self.args.utd_ratio * max(0, self.global_step - self.args.learning_starts))
+        return self.updates - done
 
     def check_finite(self, *values: Tensor | np.ndarray) -> None:
         """Raises FloatingPointError where an observation, a loss or a weight is not finite."""
         if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
             raise FloatingPointError(f"an observation, a loss or a weight is not finite at step {self.global_step}")
 
-    def record(self, success_rate: float, episodic_return: float) -> None:
+    def record(self, result: dict[str, float]) -> None:
         """Adds an evaluation to evaluations.csv, and it and the last losses to TensorBoard."""
         seconds = time.time() - self.start
-        charts = dict(success_rate=success_rate, episodic_return=episodic_return)
-        self.evaluations.append(dict(global_step=self.global_step) | charts | dict(wall_seconds=round(seconds, 2)))
+        self.evaluations.append(dict(global_step=self.global_step) | result | dict(wall_seconds=round(seconds, 2)))
         with open(self.folder / "evaluations.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, self.evaluations[0])
-            writer.writeheader()
-            writer.writerows(self.evaluations)
-        scalars = {f"charts/{name}": value for name, value in (charts | dict(SPS=self.global_step / seconds)).items()}
-        for name, value in (scalars | {f"losses/{name}": value for name, value in self.losses.items()}).items():
-            self.writer.add_scalar(name, float(value), self.global_step)
-        tqdm.write(f"step {self.global_step:>8}  success rate {success_rate:.2f}  return {episodic_return:.2f}")
+            csv.writer(file).writerows([self.evaluations[0], *(row.values() for row in self.evaluations)])
+        for group, values in dict(charts=result | dict(SPS=self.global_step / seconds), losses=self.losses).items():
+            for name, value in values.items():
+                self.writer.add_scalar(f"{group}/{name}", float(value), self.global_step)
+        tqdm.write(f"step {self.global_step:>8}  {RESULT.format(**result)}")
 
     def save(self) -> None:
         """Replaces checkpoint.pt and policy.pt; what interrupts it leaves the old ones."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
         networks = [name for name, part in self.parts.items() if isinstance(part, nn.Module)]
         self.check_finite(*(tensor for name in networks for tensor in states[name].values()))
-        counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "owed", "evaluations")}
+        counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "evaluations")}
         common = dict(script=SCRIPT, args=asdict(replace(self.args, resume="", evaluate="")), counters=counters)
         common["seconds"] = time.time() - self.start
         state = dict(parts=states, rng=self.rng.bit_generator.state, torch_rng=torch.get_rng_state())
@@ -684,15 +672,14 @@ class Run:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def finish(self, policy: Policy) -> list[dict[str, float]]:
-        """Says how the run ended, and returns the rows of evaluations.csv."""
+    def finish(self) -> Path:
+        """Closes the run's folder and returns it; raises SystemExit where the run was interrupted."""
         self.bar.close()
         self.writer.close()
         if not self.finished:
             print(f"interrupted at step {self.global_step}; continue with: python {SCRIPT}.py --resume {self.folder}")
             raise SystemExit(128 + SIGNALS[0])
-        conclude(policy, self.args, self.folder, *list(self.evaluations[-1].values())[:3])
-        return self.evaluations
+        return self.folder
 
 
 def load(path: Path, parts: dict) -> dict:
@@ -710,9 +697,13 @@ def load(path: Path, parts: dict) -> dict:
     return saved
 
 
-def conclude(policy: Policy, args: Args, folder: Path, step: int, success_rate: float, episodic_return: float) -> None:
-    """Prints a result, and makes a GIF of four evaluation episodes where one is wanted."""
-    print(f"{args.env_id}: success rate {success_rate:.2f}, return {episodic_return:.2f} after {step} steps ({folder})")
+def evaluate_policy(args: Args) -> None:
+    """Evaluates a policy.pt: prints the result, and makes a GIF of four episodes where one is wanted."""
+    env, folder = make_env(args), Path(args.evaluate)
+    policy = Policy(env, args)
+    step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
+    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
+    print(f"{args.env_id}: {RESULT.format(**result)} after {step} steps ({folder})")
     if args.capture_video:
         import imageio
 
@@ -723,15 +714,6 @@ def conclude(policy: Policy, args: Args, folder: Path, step: int, success_rate: 
             frames += env.render()
         imageio.mimsave(folder / "episodes.gif", frames, duration=1000 / env.metadata.get("render_fps", 25), loop=0)
         print(f"video: {folder / 'episodes.gif'}")
-
-
-def evaluate_policy(args: Args) -> None:
-    """Evaluates a policy.pt, and prints its success rate and return."""
-    env, folder = make_env(args), Path(args.evaluate)
-    policy = Policy(env, args)
-    saved = load(folder / "policy.pt", dict(policy=policy))
-    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
-    conclude(policy, args, folder, saved["counters"]["global_step"], *result)
 
 
 def parse_args(argv: list[str] | None = None) -> Args:
@@ -765,13 +747,11 @@ def main() -> None:
     gym.logger.min_level = gym.logger.ERROR + 1  # what goes wrong is said in one line below
     try:
         args = parse_args()
-        if args.torch_threads > 0:
-            torch.set_num_threads(args.torch_threads)
         if args.evaluate:
             return evaluate_policy(args)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
-        train(args)
+        evaluate_policy(replace(args, evaluate=str(train(args))))
     except (KeyboardInterrupt, Exception) as error:
         interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
         died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # several threads each would make tests side by side many times slower
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ settings.load_profile("calm")
 
 ROOT = Path(os.environ.get("SCRIPTS", Path(__file__).parent.parent))  # SCRIPTS: test copies of the scripts elsewhere
 TESTS = Path(__file__).parent
-SMALL = "--torch-threads 1 --hidden-layers 1 --hidden-size 16 --batch-size 16 --buffer-size 4000 --eval-episodes 4"
+SMALL = "--hidden-layers 1 --hidden-size 16 --batch-size 16 --buffer-size 4000 --eval-episodes 4"
 # A script and the flags of a small task that takes a few seconds at most.
 SEEK = {
     "ddpg_her": '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --learning-starts 40 --eval-frequency 50',
@@ -48,10 +50,10 @@ def fitting(script, flags):
     """The flags, naming the environments' twins (goal_envs.py) with Discrete actions or sets of goals where needed."""
     if script in DISCRETE:
         return re.sub(
-            r"(?:goal_envs:)?(Walk|OneGoal|Strict|Poison|Endless|Broken|FetchReach)", r"goal_envs:Discrete\1", flags
+            r"(?:\w+:)?(Walk|OneGoal|Strict|Poison|Endless|Broken|FetchReach)", r"goal_envs:Discrete\1", flags
         )
     if script in SETS:
-        flags = re.sub(r"(?:goal_envs:)?(Walk|Poison|Endless|Broken|FetchReach)-", r"goal_envs:SetOf\1-", flags)
+        flags = re.sub(r"(?:\w+:)?(Walk|Poison|Endless|Broken|FetchReach)-", r"goal_envs:SetOf\1-", flags)
         return re.sub(r" --(dense\b|(c-low|her-k|her-strategy) \S+)", "", flags)
     return flags
 
@@ -66,12 +68,6 @@ def script(request):
 def module(script):
     """The script, imported."""
     return importlib.import_module(script)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """PyTorch with several threads on a machine that is busy with several jobs is many times slower."""
-    torch.set_num_threads(1)
 
 
 def pytest_configure(config):

@@ -9,7 +9,7 @@ OBSERVATION, GOAL, ACTION, BATCH = 4, 3, 2, 24
 
 def make_args(module, **kwargs):
     """Args of a script, without those that it does not have."""
-    kwargs = dict(hidden_layers=2, hidden_size=6, gamma=0.9, torch_threads=1) | kwargs
+    kwargs = dict(hidden_layers=2, hidden_size=6, gamma=0.9) | kwargs
     return module.Args(**{name: value for name, value in kwargs.items() if hasattr(module.Args, name)})
 
 

@@ -226,12 +226,12 @@ gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
-    register_discrete(name, 50, lambda name=name, **kwargs: gym.make(name, **kwargs).unwrapped)
+    register_discrete(name, 50, lambda name=name, **kwargs: gym.make(f"gymnasium_robotics:{name}", **kwargs).unwrapped)
 register_set("Walk-v0", 14, 0, Walk)
 register_set("Endless-v0", None, 0, Walk)
 register_set("Poison-v0", 5, -1, Poison)
 register_set("Broken-v0", 14, 0, Broken)
-register_set("FetchReach-v4", 50, -1, lambda **kwargs: gym.make("FetchReach-v4", **kwargs).unwrapped)
+register_set("FetchReach-v4", 50, -1, lambda **kwargs: gym.make("gymnasium_robotics:FetchReach-v4", **kwargs).unwrapped)
 
 
 class Wander(Walk):

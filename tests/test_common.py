@@ -9,19 +9,16 @@ from conftest import ROOT, SCRIPTS
 END = "# The algorithm ends here."  # what comes after it is the second half
 # What each script has otherwise than ddpg_her_reengage.py; everything else with the same name is the same text.
 OTHERWISE = {
-    "ddpg_her": {"Args", "Batch", "HerReplayBuffer", "critic_loss", "check_env", "parse_args"},
-    "sac_her_reengage": {"Args", "Actor", "Critic", "Policy", "actor_loss", "critic_loss", "train", "parse_args"},
-    "dqn_her_reengage": {
-        *("Args", "HerReplayBuffer", "Policy", "play", "room_for_episodes", "train", "check_env", "parse_args")
-    },
+    "ddpg_her": {"Args", "Batch", "HerReplayBuffer", "critic_loss", "check_env"},
+    "sac_her_reengage": {"Args", "Actor", "Critic", "Policy", "actor_loss", "critic_loss", "train"},
+    "dqn_her_reengage": {"Args", "HerReplayBuffer", "Policy", "play", "room_for_episodes", "train", "check_env"},
     "ddpg_multi_reengage": {
         *("Args", "Actor", "Critic", "Batch", "Policy", "actor_loss", "critic_loss", "train"),
-        *("make_env", "check_env", "parse_args"),
+        *("make_env", "check_env"),
     },
 }
-# Of these, the second half has what depends on the kind of goals and actions, and on ddpg_her_reengage.py's having the
-# baseline's settings as well; Multi-ReenGAGE checks rewards by itself.
-SECOND_HALF = {"make_env", "check_env", "parse_args"}
+# Of these, the second half has what depends on the kind of goals and actions; Multi-ReenGAGE checks rewards by itself.
+SECOND_HALF = {"make_env", "check_env"}
 ADDED_TO_THE_SECOND_HALF = {"drawable", "check_rewards"}
 
 # At most so many lines are removed or added, the docstrings apart.

@@ -589,6 +589,7 @@ def test_evaluation_plays_every_episode_once_to_its_end(module, num_envs, normal
     vector_env = module.make_vector_env(env, num_envs)
     for _ in range(2):  # the same episodes each time
         result = module.evaluate(policy, env, vector_env, args)
-        assert result == pytest.approx((np.mean(successes), np.mean(returns)), abs=1e-6)
-    assert 0 < result[0] < 1
+        expected = dict(success_rate=np.mean(successes), episodic_return=np.mean(returns))
+        assert result == pytest.approx(expected, abs=1e-6)
+    assert 0 < result["success_rate"] < 1
     vector_env.close()

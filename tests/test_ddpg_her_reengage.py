@@ -259,7 +259,7 @@ AWKWARD = (
 )
 
 
-@pytest.mark.parametrize("flags", [f"{SEEK['ddpg_her']} --total-timesteps 300", AWKWARD, HAND])
+@pytest.mark.parametrize("flags", [f"{SEEK['ddpg_her']} --total-timesteps 300 --learning-rate 1e-3", AWKWARD, HAND])
 def test_alpha_0_is_the_baseline_to_the_last_bit(train, flags):
     baseline, plain, full = (
         train(script, name, flags, alpha)

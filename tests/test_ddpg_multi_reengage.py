@@ -267,9 +267,7 @@ def test_a_picture_shows_goals_positions_and_the_next_position():
 
 
 def test_pictures_need_a_grid(run, tmp_path):
-    small = (
-        "--hidden-size 8 --batch-size 8 --total-timesteps 30 --learning-starts 20 --torch-threads 1 --buffer-size 999"
-    )
+    small = "--hidden-size 8 --batch-size 8 --total-timesteps 30 --learning-starts 20 --buffer-size 999"
     for flags in ("--env-id NoisySeek-v0", "--env-id DriveSeek-v0 --normalize"):
         finished = run("ddpg_multi_reengage", flags, "--architecture cnn", small)
         assert (finished.status, finished.err.count("\n")) == (2, 1)

@@ -7,7 +7,7 @@ benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how 
 import pytest
 from conftest import evaluations
 
-COMMON = "--run-name r --torch-threads 1"
+COMMON = "--run-name r"
 SEEK = (
     '--env-id ContinuousSeek5-v0 --env-kwargs {"d":2} --total-timesteps 3000 --learning-starts 300 '
     "--eval-frequency 3000 --batch-size 128 --hidden-size 64 --learning-rate 2e-3"

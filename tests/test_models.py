@@ -19,7 +19,7 @@ def test_a_model_is_small_and_works(run, tmp_path, name, script, value, at_least
     assert (folder / "policy.pt").stat().st_size < 2_000_000
     page = (folder / "README.md").read_text()
     assert f"{script}.py --env-id {name}" in page
-    finished = run(ROOT / f"{script}.py", f"--evaluate {folder} --eval-episodes 40 --torch-threads 1")
+    finished = run(ROOT / f"{script}.py", f"--evaluate {folder} --eval-episodes 40")
     assert finished.status == 0, finished.err
     assert float(re.search(rf"{value} (-?[\d.]+)", finished.out)[1]) >= at_least
     assert float(re.search(rf"{value} (-?[\d.]+)", page)[1]) >= at_least

@@ -196,7 +196,7 @@ def test_no_checkpoint_is_ever_half_written(start, run, tmp_path, script):
 def test_a_second_signal_stops_at_once(start, tmp_path, script):
     """In the middle of a round of very many updates; the checkpoint of the round before holds."""
     folder = tmp_path / "runs" / "r"
-    flags = "--utd-ratio 100000 --total-timesteps 1000000 --run-name r --torch-threads 1"
+    flags = "--utd-ratio 100000 --total-timesteps 1000000 --run-name r"
     started = start(script, SEEK[script], flags)
     while not (folder / "checkpoint.pt").exists():
         assert started.process.is_alive(), started.finish()
