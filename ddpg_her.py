@@ -71,7 +71,6 @@ class Args:
     total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
     eval_episodes: int = 50  # episodes per evaluation
     checkpoint_frequency: int = 100_000  # environment steps between checkpoints
-    cuda: bool = True  # use CUDA where it is present
     run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     resume: str = ""  # folder of a run (runs/<run_name>) to continue to --total-timesteps
     evaluate: str = ""  # folder of a run, or of a model, to evaluate instead of training
@@ -296,7 +295,7 @@ class Policy(nn.Module):
         self.actor = Actor(*self.dimensions, args)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
-        self.device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.to(self.device)
 
     def shown(self, observation: np.ndarray, achieved_goal: np.ndarray) -> np.ndarray:
@@ -373,9 +372,13 @@ def train(args: Args) -> Path:
         for _ in range(updates):
             batch = buffer.sample(args.batch_size, policy)
             loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
-            optimize(critic_optimizer, loss_q)
+            critic_optimizer.zero_grad()
+            loss_q.backward(inputs=list(critic.parameters()))  # and for nothing else
+            critic_optimizer.step()
             loss_pi = actor_loss(actor, critic, batch, args)
-            optimize(actor_optimizer, loss_pi)
+            actor_optimizer.zero_grad()
+            loss_pi.backward(inputs=list(actor.parameters()))
+            actor_optimizer.step()
             with torch.no_grad():
                 torch._foreach_lerp_(target_parameters, parameters, args.tau)
             run.losses = metrics | dict(actor_loss=loss_pi.detach())
@@ -384,9 +387,7 @@ def train(args: Args) -> Path:
     return run.finish()
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The algorithm ends here. What surrounds it is the same in all scripts: helpers, checks, runs, the command line.
-# ----------------------------------------------------------------------------------------------------------------------
+# The algorithm ends here. What surrounds it is the same in all scripts: helpers, checks, runs, the command line. -----
 
 SCRIPT = Path(__file__).stem
 SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
@@ -404,13 +405,6 @@ def require(condition: bool, message: str) -> None:
     """Raises InputError where the condition does not hold."""
     if not condition:
         raise InputError(message)
-
-
-def optimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step on the optimizer's parameters; no gradient is computed for any other."""
-    optimizer.zero_grad()
-    loss.backward(inputs=optimizer.param_groups[0]["params"])
-    optimizer.step()
 
 
 def flat(*parts: np.ndarray) -> np.ndarray:
@@ -477,10 +471,10 @@ def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:
 
 
 def make_copy(spec: gym.envs.registration.EnvSpec, main_process: int) -> gym.Env:
-    """A copy of an environment; one in a process of its own leaves Ctrl-C to the main process."""
+    """A copy of an environment; one in a process of its own leaves signals to the main process."""
     if os.getpid() != main_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return gym.make(spec)
 
 
@@ -654,7 +648,7 @@ def main() -> None:
         message = str(error) if isinstance(error, InputError) else f"stopped: {died}{type(error).__name__} {error}"
         print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr, flush=True)
         for process in multiprocessing.active_children():  # of environments, which may be broken
-            process.terminate()
+            process.kill()
         os._exit(130 if interrupted else 2 if wrong_input else 1)
 
 

@@ -96,7 +96,7 @@ class Setting:
 
     def __init__(self, size: str, seed: int = 0):
         torch.manual_seed(seed)
-        settings = multi.PAPER_SETTINGS["DriveSeek-v0"] | SIZES[size] | dict(buffer_size=8_000, cuda=False)
+        settings = multi.PAPER_SETTINGS["DriveSeek-v0"] | SIZES[size] | dict(buffer_size=8_000)
         self.args = Args(env_id="DriveSeek-v0", **settings)
         self.env = multi.make_env(self.args)
         self.policy = multi.Policy(self.env, self.args)
@@ -127,15 +127,11 @@ class Setting:
     def update(self, alpha: float, form: str) -> None:
         critic_loss, actor_loss = self.losses(alpha, form)
         actor_optimizer, critic_optimizer = self.optimizers
-        if form == "ours":
-            multi.optimize(critic_optimizer, critic_loss())
-            multi.optimize(actor_optimizer, actor_loss())
-        else:
-            for optimizer, loss in ((critic_optimizer, critic_loss), (actor_optimizer, actor_loss)):
-                for each in self.optimizers:
-                    each.zero_grad()
-                loss().backward()
-                optimizer.step()
+        for optimizer, loss in ((critic_optimizer, critic_loss), (actor_optimizer, actor_loss)):
+            for each in self.optimizers:
+                each.zero_grad()
+            loss().backward(inputs=optimizer.param_groups[0]["params"] if form == "ours" else None)
+            optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(*self.moving, self.args.tau)
 

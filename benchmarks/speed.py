@@ -155,7 +155,7 @@ class SB3DQNReenGAGE(DQN):
 
 def run_script(script, steps: int, env_id: str = "ContinuousSeek-v0", batch_size: int = BATCH, **settings) -> None:
     """Trains one of our scripts for `steps` environment steps."""
-    settings |= dict(env_id=env_id, total_timesteps=steps, batch_size=batch_size, seed=7, cuda=False)
+    settings |= dict(env_id=env_id, total_timesteps=steps, batch_size=batch_size, seed=7)
     settings |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9, run_name=str(time.time_ns()))
     script.train(script.Args(**script.PAPER_SETTINGS[env_id] | settings))
 

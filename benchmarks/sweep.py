@@ -88,7 +88,7 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
     folder = ROOT / "runs" / name
     if (folder / "finished").exists():
         return
-    command = [sys.executable, f"{script}.py", "--torch-threads", str(threads)]
+    command = [sys.executable, f"{script}.py"]
     if (folder / "checkpoint.pt").exists():
         command += ["--resume", f"runs/{name}"]
     else:
@@ -96,7 +96,8 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     made_by = commit()
     with open(folder.parent / f"{folder.name}.log", "a") as log:
-        subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
     (folder / "finished").write_text(made_by)
 
 

@@ -26,6 +26,13 @@ def make_networks(module, args, seed=7):
     return networks
 
 
+def optimize(network, optimizer, loss):
+    """One step on the network's parameters."""
+    optimizer.zero_grad()
+    loss.backward(inputs=list(network.parameters()))
+    optimizer.step()
+
+
 def make_batch(module, seed=0, rewards=(-1.0, 0.0)):
     """Random transitions; some are terminated, rewards alternate."""
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SEEK, assert_same, learned
-from ddpg import assert_gradient, forward, make_args, make_batch, make_networks
+from ddpg import assert_gradient, forward, make_args, make_batch, make_networks, optimize
 from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,7 +100,7 @@ def test_losses_train_only_what_they_should(module):
     weights = [p.clone() for p in critic.parameters()]
     optimizer = torch.optim.Adam(actor.parameters(), lr=0.01)
     before = [p.clone() for p in actor.parameters()]
-    module.optimize(optimizer, module.actor_loss(actor, critic, batch, args))
+    optimize(actor, optimizer, module.actor_loss(actor, critic, batch, args))
     assert all(p.grad is None for p in critic.parameters())
     assert_same([p.detach() for p in critic.parameters()], [p.detach() for p in weights])
     steps = [(p - q).abs().max().item() for p, q in zip(actor.parameters(), before, strict=True)]
@@ -136,8 +136,8 @@ def test_targets_follow_at_every_update(module, tmp_path, monkeypatch):
     policy.update_normalizers(episodes)
     for _ in range(3):
         batch = buffer.sample(16, policy)
-        module.optimize(critic_optimizer, module.critic_loss(critic, target_critic, target_actor, batch, args)[0])
-        module.optimize(actor_optimizer, module.actor_loss(policy.actor, critic, batch, args))
+        optimize(critic, critic_optimizer, module.critic_loss(critic, target_critic, target_actor, batch, args)[0])
+        optimize(policy.actor, actor_optimizer, module.actor_loss(policy.actor, critic, batch, args))
         for network, target in ((policy.actor, target_actor), (critic, target_critic)):
             for p, t in zip(network.parameters(), target.parameters(), strict=True):
                 t.data = 0.75 * t.data + 0.25 * p.data

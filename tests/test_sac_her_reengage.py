@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import SEEK, assert_same, checkpoint, learned
-from ddpg import ACTION, BATCH, GOAL, assert_gradient, differences, forward, make_args, make_batch, make_networks
+from ddpg import (
+    ACTION,
+    BATCH,
+    GOAL,
+    assert_gradient,
+    differences,
+    forward,
+    make_args,
+    make_batch,
+    make_networks,
+    optimize,
+)
 
 import sac_her_reengage as sac
 
@@ -175,7 +186,7 @@ def test_losses_train_only_what_they_should(temperature):
     critic_loss(networks, temperature, batch, args)[0].backward()
     assert with_gradient() == [True, False, False, False, False]
     loss, entropy = sac.actor_loss(actor, critic, temperature, batch, args)
-    sac.optimize(torch.optim.Adam(actor.parameters()), loss)
+    optimize(actor, torch.optim.Adam(actor.parameters()), loss)
     assert with_gradient() == [False, False, True, False, False]
     sac.temperature_loss(temperature, entropy, -2.0).backward()
     assert with_gradient() == [False, False, False, False, True]
@@ -185,7 +196,7 @@ def test_temperature_rises_while_the_entropy_is_too_low():
     for entropy, sign in ((-5.0, 1), (1.0, -1)):
         temperature = sac.Temperature(0.3)
         optimizer = torch.optim.Adam(temperature.parameters(), lr=0.01)
-        sac.optimize(optimizer, sac.temperature_loss(temperature, torch.tensor(entropy), -2.0))
+        optimize(temperature, optimizer, sac.temperature_loss(temperature, torch.tensor(entropy), -2.0))
         assert temperature.log.item() == pytest.approx(math.log(0.3) + sign * 0.01, abs=1e-6)
 
 
