@@ -69,7 +69,6 @@ class Args:
     learning_starts: int = 1_000  # environment steps with uniformly random actions before training
     exploration_noise: float = 0.2  # standard deviation of the noise on actions, which are in [−1, 1]
     random_action_probability: float = 0.3  # probability of a uniformly random action
-    observe_achieved_goal: bool = True  # show the networks the achieved goal beside the observation
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
     action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
     eval_frequency: int = 5_000  # environment steps between evaluations
@@ -369,21 +368,16 @@ class Policy(nn.Module):
         spaces = env.observation_space
         parts = (spaces["observation"], spaces["achieved_goal"], env.action_space)
         observation_dim, achieved_dim, action_dim = map(gym.spaces.flatdim, parts)
-        observation_dim += achieved_dim * args.observe_achieved_goal
-        dimensions = (observation_dim, action_dim, spaces["desired_goal"], args)
+        dimensions = (observation_dim + achieved_dim, action_dim, spaces["desired_goal"], args)
         self.args, self.actor, self.critic = args, Actor(*dimensions), Critic(*dimensions)
         goal_dim = spaces["desired_goal"].shape[1] - 1
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in (dimensions[0], goal_dim))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.to(self.device)
 
-    def shown(self, observation: np.ndarray, achieved_goal: np.ndarray) -> np.ndarray:
-        """What the networks are shown of states, before normalisation, (n, dim)."""
-        return flat(observation, achieved_goal) if self.args.observe_achieved_goal else flat(observation)
-
     def state(self, observation: np.ndarray, achieved_goal: np.ndarray) -> Tensor:
         """What the networks see of states, (n, dim)."""
-        return self.observation_norm(torch.as_tensor(self.shown(observation, achieved_goal), device=self.device))
+        return self.observation_norm(torch.as_tensor(flat(observation, achieved_goal), device=self.device))
 
     def goal(self, goal: np.ndarray) -> tuple[Tensor, Tensor]:
         """What the networks see of goal sets: goals (n, n_max, dim) and gates (n, n_max)."""
@@ -409,7 +403,7 @@ class Policy(nn.Module):
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
         desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
-        self.observation_norm.update(self.shown(episodes["observation"][seen], achieved_goal))
+        self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(desired_goal[desired_goal[..., 0] != 0, 1:])
 
 

@@ -69,7 +69,6 @@ class Args:
     random_action_probability: float = 0.2  # ε: probability of a uniformly random action
     her_strategy: Literal["future", "final", "episode", "random"] = "future"  # steps whose achieved goals become goals
     her_k: int = 4  # hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain DQN
-    observe_achieved_goal: bool = True  # show the networks the achieved goal beside the observation
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
     clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
     eval_frequency: int = 5_000  # environment steps between evaluations
@@ -84,8 +83,8 @@ class Args:
 
 
 BIT_FLIP = dict(  # 40 updates, by which the target moves 0.05, after a round of 16 episodes
-    num_envs=16, hidden_layers=1, batch_size=128, tau=0.00128, learning_starts=0, observe_achieved_goal=False,
-    normalize=False, eval_episodes=100, checkpoint_frequency=400_000,
+    num_envs=16, hidden_layers=1, batch_size=128, tau=0.00128, learning_starts=0, normalize=False,
+    eval_episodes=100, checkpoint_frequency=400_000,
 )  # fmt: skip
 PAPER_SETTINGS = {
     "BitFlip-v0": BIT_FLIP | dict(alpha=1 / 40, utd_ratio=40 / 640, total_timesteps=1_600_000, eval_frequency=40_000),
@@ -297,20 +296,15 @@ class Policy(nn.Module):
         super().__init__()
         parts = [env.observation_space[name] for name in ("observation", "achieved_goal", "desired_goal")]
         observation_dim, achieved_dim, goal_dim, actions = map(gym.spaces.flatdim, [*parts, env.action_space])
-        observation_dim += achieved_dim * args.observe_achieved_goal
-        self.args, self.dimensions = args, (observation_dim, goal_dim, actions)
+        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, actions)
         self.q_network = QNetwork(*self.dimensions, args)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.to(self.device)
 
-    def shown(self, observation: np.ndarray, achieved_goal: np.ndarray) -> np.ndarray:
-        """What the networks are shown of states, before normalisation, (n, dim)."""
-        return flat(observation, achieved_goal) if self.args.observe_achieved_goal else flat(observation)
-
     def state(self, observation: np.ndarray, achieved_goal: np.ndarray) -> Tensor:
         """What the networks see of states, (n, dim)."""
-        return self.observation_norm(torch.as_tensor(self.shown(observation, achieved_goal), device=self.device))
+        return self.observation_norm(torch.as_tensor(flat(observation, achieved_goal), device=self.device))
 
     def goal(self, goal: np.ndarray) -> Tensor:
         """What the networks see of goals, (n, dim)."""
@@ -339,7 +333,7 @@ class Policy(nn.Module):
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
         desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
-        self.observation_norm.update(self.shown(episodes["observation"][seen], achieved_goal))
+        self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(flat(np.concatenate([achieved_goal, desired_goal])))
 
 

@@ -68,7 +68,6 @@ class Args:
     random_action_probability: float = 0.0  # probability of a uniformly random action instead of one of the policy
     her_strategy: Literal["future", "final", "episode", "random"] = "future"  # steps whose achieved goals become goals
     her_k: int = 4  # hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain SAC
-    observe_achieved_goal: bool = True  # show the networks the achieved goal beside the observation
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
     action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
     clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
@@ -93,7 +92,7 @@ PAPER_SETTINGS = {  # α is 0.2/d
     "ContinuousSeek20-v0": SEEK | dict(alpha=0.01, total_timesteps=400_000),
     "HandReach-v2": dict(
         num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0,
-        observe_achieved_goal=False, total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
+        total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]
@@ -346,20 +345,15 @@ class Policy(nn.Module):
         super().__init__()
         parts = [env.observation_space[name] for name in ("observation", "achieved_goal", "desired_goal")]
         observation_dim, achieved_dim, goal_dim, action_dim = map(gym.spaces.flatdim, [*parts, env.action_space])
-        observation_dim += achieved_dim * args.observe_achieved_goal
-        self.args, self.dimensions = args, (observation_dim, goal_dim, action_dim)
+        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, action_dim)
         self.actor = Actor(*self.dimensions, args)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.to(self.device)
 
-    def shown(self, observation: np.ndarray, achieved_goal: np.ndarray) -> np.ndarray:
-        """What the networks are shown of states, before normalisation, (n, dim)."""
-        return flat(observation, achieved_goal) if self.args.observe_achieved_goal else flat(observation)
-
     def state(self, observation: np.ndarray, achieved_goal: np.ndarray) -> Tensor:
         """What the networks see of states, (n, dim)."""
-        return self.observation_norm(torch.as_tensor(self.shown(observation, achieved_goal), device=self.device))
+        return self.observation_norm(torch.as_tensor(flat(observation, achieved_goal), device=self.device))
 
     def goal(self, goal: np.ndarray) -> Tensor:
         """What the networks see of goals, (n, dim)."""
@@ -383,7 +377,7 @@ class Policy(nn.Module):
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
         desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
-        self.observation_norm.update(self.shown(episodes["observation"][seen], achieved_goal))
+        self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(flat(np.concatenate([achieved_goal, desired_goal])))
 
 

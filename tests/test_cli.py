@@ -47,7 +47,7 @@ SEEK5 = {
     "--total-timesteps": "12000", "--hidden-layers": "2", "--gamma": "0.95", "--tau": "0.005", "--batch-size": "512",
     "--exploration-noise": "0.03", "--random-action-probability": "0.0", "--normalize": "False",
     "--learning-starts": "1000", "--eval-frequency": "2000", "--eval-episodes": "50", "--her-k": "4",
-    "--her-strategy": "future", "--utd-ratio": "1.0", "--num-envs": "1", "--observe-achieved-goal": "True",
+    "--her-strategy": "future", "--utd-ratio": "1.0", "--num-envs": "1",
 }  # fmt: skip
 SAC_SEEK = {name: value for name, value in SEEK5.items() if name != "--exploration-noise"}
 SAC_SEEK |= {"--learning-rate": "0.0025", "--temperature": "1.0", "--autotune": "True"}
@@ -55,20 +55,19 @@ HAND = {
     "--hidden-layers": "3", "--learning-rate": "0.001", "--gamma": "0.98", "--tau": "0.005", "--utd-ratio": "0.05",
     "--num-envs": "16", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
     "--normalize": "True", "--clip-target": "True", "--action-l2": "1.0", "--learning-starts": "0",
-    "--anneal-lr": "True", "--observe-achieved-goal": "False",
+    "--anneal-lr": "True",
 }  # fmt: skip
 BIT_FLIP = {
     "--hidden-layers": "1", "--gamma": "0.98", "--tau": "0.00128", "--num-envs": "16", "--batch-size": "128",
     "--random-action-probability": "0.2", "--learning-rate": "0.001", "--normalize": "False",
     "--clip-target": "False", "--learning-starts": "0", "--temperature": "0.5", "--soft-target": "gradient",
-    "--observe-achieved-goal": "False",
 }  # fmt: skip
 MULTI = {
     "--hidden-layers": "1", "--hidden-size": "400", "--encoder-layers": "2", "--embedding-size": "20",
     "--architecture": "deepsets", "--separate-encoders": "False", "--batch-size": "256", "--learning-rate": "0.001",
     "--gamma": "0.95", "--tau": "0.005", "--learning-starts": "1000", "--random-action-probability": "0.0",
     "--normalize": "False", "--eval-frequency": "4000", "--eval-episodes": "100",
-    "--total-timesteps": "160000", "--utd-ratio": "1.0", "--num-envs": "1", "--observe-achieved-goal": "True",
+    "--total-timesteps": "160000", "--utd-ratio": "1.0", "--num-envs": "1",
 }  # fmt: skip
 
 

@@ -112,9 +112,7 @@ def test_targets_follow_at_every_update(module, tmp_path, monkeypatch):
     """The first round of a run and its three updates, done again by hand with the same random numbers."""
     monkeypatch.chdir(tmp_path)
     small = dict(env_id="ContinuousSeek5-v0", env_kwargs='{"d": 2}', batch_size=16, buffer_size=400, eval_episodes=1)
-    args = make_args(
-        module, **small, learning_starts=0, utd_ratio=0.3, tau=0.25, total_timesteps=10, run_name="r", cuda=False
-    )
+    args = make_args(module, **small, learning_starts=0, utd_ratio=0.3, tau=0.25, total_timesteps=10, run_name="r")
     module.train(args)
 
     env, rng = module.make_env(args), np.random.default_rng(args.seed)
@@ -170,26 +168,24 @@ def test_networks_have_the_published_layers(module):
     assert module.Critic(10, 5, 4, args)(observation, action, goal).shape == (7,)
 
 
-@pytest.mark.parametrize(("observe", "dim"), [(True, 6), (False, 4)])
-def test_networks_may_see_the_achieved_goal(module, observe, dim):
+def test_networks_see_the_achieved_goal(module):
     env = gym.make("goal_envs:Walk-v0")
     observation, _ = env.reset(seed=1)
     shown = {name: np.stack([value, 2 * value]) for name, value in observation.items()}
-    policy = module.Policy(env, make_args(module, observe_achieved_goal=observe, cuda=False))
-    assert policy.dimensions == (dim, 2, 2)
+    policy = module.Policy(env, make_args(module))
+    assert policy.dimensions == (6, 2, 2)
     seen = policy.state(shown["observation"], shown["achieved_goal"])
     assert seen.dtype == torch.float32
     parts = [shown["observation"].reshape(2, 4), shown["achieved_goal"].reshape(2, 2)]
-    expected = np.concatenate(parts, axis=1)[:, :dim]
-    np.testing.assert_array_equal(seen, np.clip(expected, -5, 5))  # nothing has been counted
+    np.testing.assert_array_equal(seen, np.clip(np.concatenate(parts, axis=1), -5, 5))  # nothing has been counted
     assert policy(shown).shape == (2, 2)
-    recorder = Recorder(module, rounds=5, observe_achieved_goal=observe)
+    recorder = Recorder(module, rounds=5)
     batch = recorder.draw(40)
-    assert batch.observation.shape == (40, dim)
+    assert batch.observation.shape == (40, 6)
     for seen in (batch.observation, batch.next_observation):
-        np.testing.assert_array_equal(seen[:, 4:], seen[:, 2:4][:, : dim - 4])  # a Walk-v0 shows the position last
+        np.testing.assert_array_equal(seen[:, 4:], seen[:, 2:4])  # a Walk-v0 shows the position last
     recorder.policy.update_normalizers(recorder.played[0])
-    assert recorder.policy.observation_norm.mean.shape == (dim,)
+    assert recorder.policy.observation_norm.mean.shape == (6,)
 
 
 # ------------------------------------------------------------------------------------------------------------- episodes
@@ -381,7 +377,7 @@ class Recorder:
     """Rounds of Walk-v0 with random actions in a script's replay buffer, and what really happened in them."""
 
     def __init__(self, module, rounds, num_envs=1, seed=0, capacity=100_000, kwargs=None, **args):
-        args = make_args(module, cuda=False, buffer_size=capacity, **dict(normalize=False) | args)
+        args = make_args(module, buffer_size=capacity, **dict(normalize=False) | args)
         env = gym.make("goal_envs:Walk-v0", **(kwargs or {}))
         self.env, self.policy = env.unwrapped, module.Policy(env, args)
         self.buffer = module.HerReplayBuffer(env, args, np.random.default_rng(seed + 1))
@@ -521,7 +517,7 @@ def test_goals_keep_their_type_and_shape_for_compute_reward(module, dtype):
 def test_exploration_adds_noise_and_some_random_actions(module):
     """Of a policy that has the same action everywhere."""
     env, n = gym.make("goal_envs:Walk-v0"), 50_000
-    policies = [module.Policy(env, make_args(module, exploration_noise=noise, cuda=False)) for noise in (0.0, 0.1)]
+    policies = [module.Policy(env, make_args(module, exploration_noise=noise)) for noise in (0.0, 0.1)]
     for policy in policies:
         with torch.no_grad():
             for parameter in policy.actor.parameters():
@@ -549,7 +545,7 @@ def test_exploration_adds_noise_and_some_random_actions(module):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_evaluation_plays_every_episode_once_to_its_end(module, num_envs, normalize):
     """Against a loop over one environment: fixed seeds, sum of rewards, success at the last step."""
-    args = make_args(module, normalize=normalize, cuda=False, hidden_layers=1, seed=7, eval_episodes=10)
+    args = make_args(module, normalize=normalize, hidden_layers=1, seed=7, eval_episodes=10)
     env = gym.make("goal_envs:Walk-v0", longest=3)
     policy = module.Policy(env, args)
     with torch.no_grad():  # walks to the goal: tanh(w (goal - achieved)) from two ReLUs for each coordinate

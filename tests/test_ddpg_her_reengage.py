@@ -202,7 +202,7 @@ def replayed_batch(args, seed=0):
 @pytest.mark.parametrize("clip_target", [False, True], ids=["", "clipped"])
 def test_gradient_is_by_the_goal_as_the_networks_see_it(dense, normalize, clip_target):
     """Also where hindsight has replaced the goal: its reward and the gradient of this are the new goal's."""
-    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, batch_size=BATCH, cuda=False)
+    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, batch_size=BATCH)
     args = make_args(reengage, **flags, her_k=1, her_strategy="random")
     critic, target_critic, _, target_actor = networks = make_networks(reengage, args)
     batch, achieved_goal, policy = replayed_batch(args)
@@ -231,7 +231,7 @@ def test_dense_counts_every_transition_and_survives_a_reached_goal():
 
     In episodes of one step, the last achieved goal is the one that a step achieves itself.
     """
-    flags = dict(dense=True, normalize=False, batch_size=BATCH, cuda=False, c_low=-1.0)
+    flags = dict(dense=True, normalize=False, batch_size=BATCH, c_low=-1.0)
     args = make_args(reengage, **flags, her_k=1, her_strategy="final")
     networks = make_networks(reengage, args)
     batch, achieved_goal, _ = replayed_batch(args)

@@ -359,7 +359,7 @@ def test_goals_that_change_within_an_episode_stop_the_run(run, alpha):
 def test_goals_are_stored_exactly(goals):
     """As the environment has them, in double precision; its rewards of single goals are computed of these."""
     env_kwargs = f'{{"goals": {list(goals)}}}'
-    args = make_args(env_id="goal_envs:Sets-v0", env_kwargs=env_kwargs, buffer_size=80, cuda=False)
+    args = make_args(env_id="goal_envs:Sets-v0", env_kwargs=env_kwargs, buffer_size=80)
     env, asked = multi.make_env(args), []
     policy, buffer = multi.Policy(env, args), multi.ReplayBuffer(env, args, np.random.default_rng(0))
     goal = env.reset(seed=0)[0]["desired_goal"]

@@ -248,7 +248,7 @@ class SpaceOnly(gym.Env):
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
 @pytest.mark.parametrize("clip_target", [False, True], ids=["", "clipped"])
 def test_gradient_is_by_the_goal_as_the_network_sees_it(dense, normalize, clip_target):
-    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, buffer_size=BATCH, her_k=0, cuda=False)
+    flags = dict(dense=dense, normalize=normalize, clip_target=clip_target, buffer_size=BATCH, her_k=0)
     args, rng, env = make_args(dqn, **flags), np.random.default_rng(0), SpaceOnly()
     networks, policy, raw = make_networks(args), dqn.Policy(env, args), make_batch()
     if normalize:
@@ -291,7 +291,7 @@ def test_gradient_is_by_the_goal_as_the_network_sees_it(dense, normalize, clip_t
 
 def explore(q, random, rng, **settings):
     """What a policy whose action values are q, (num_envs, actions), does."""
-    policy = dqn.Policy(SpaceOnly(), make_args(dqn, cuda=False, **settings))
+    policy = dqn.Policy(SpaceOnly(), make_args(dqn, **settings))
     policy.q_values = lambda observation: q
     return policy.explore({}, random, rng)
 
@@ -345,7 +345,7 @@ def test_random_actions_first(train):
 
 
 def test_policy_is_greedy():
-    args = make_args(dqn, normalize=False, cuda=False)
+    args = make_args(dqn, normalize=False)
     policy, observation = dqn.Policy(SpaceOnly(), args), observations(9)
     q = forward(policy.q_network, *(observation[name] for name in ("observation", "achieved_goal", "desired_goal")))[0]
     np.testing.assert_allclose(policy.q_values(observation), q, rtol=1e-4, atol=1e-5)

@@ -262,7 +262,7 @@ def test_evaluation_uses_the_mean_and_training_draws():
 def test_exploration_draws_and_replaces_some_actions():
     """The policy that is evaluated takes the mean; exploration draws from the Gaussian, or uniformly."""
     env, n = gym.make("goal_envs:Walk-v0"), 50_000
-    policy, rng = sac.Policy(env, make_args(sac, cuda=False)), np.random.default_rng(0)
+    policy, rng = sac.Policy(env, make_args(sac)), np.random.default_rng(0)
     spaces = env.observation_space.spaces.items()
     observation = {name: np.zeros((n, *space.shape), space.dtype) for name, space in spaces}
     constant(policy.actor, [0.5, -0.2], [-1.0, 0.3])
