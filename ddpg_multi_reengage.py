@@ -446,7 +446,7 @@ def train(args: Args) -> Path:
             batch = buffer.sample(args.batch_size, policy)
             loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
             critic_optimizer.zero_grad()
-            loss_q.backward(inputs=list(critic.parameters()))  # and for nothing else
+            loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
             critic_optimizer.step()
             loss_pi = actor_loss(actor, critic, batch, args)
             actor_optimizer.zero_grad()

@@ -372,7 +372,7 @@ def train(args: Args) -> Path:
             batch = buffer.sample(args.batch_size, policy)
             loss, run.losses = q_loss(q_network, target_q_network, batch, args)
             optimizer.zero_grad()
-            loss.backward(inputs=parameters)  # and for nothing else
+            loss.backward(inputs=parameters)  # no other gradient is needed
             optimizer.step()
             with torch.no_grad():
                 torch._foreach_lerp_(target_parameters, parameters, args.tau)

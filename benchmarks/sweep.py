@@ -3,17 +3,19 @@
     python benchmarks/sweep.py continuousseek --jobs 2
 
 Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
-finished runs are skipped, unfinished ones continue from their checkpoint. `--seeds 100 102` takes other seeds, whose
-evaluations are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. On a cluster
-the same command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed]
-or ray; the checkout must be on a file system that all machines share).
+finished runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others,
+and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one
+where its script has changed since; `--again` runs those anew. `--seeds 100 102` takes other seeds, whose evaluations
+are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. On a cluster the same
+command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray;
+the checkout must be on a file system that all machines share).
 """
 
 import argparse
-import csv
 import datetime
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,29 +84,71 @@ def run_name(grid: str, script: str, flags: str, seed: int) -> str:
     return f"{grid}/{script}__{flags.replace('--', '').replace(' ', '_')}__seed_{seed}"
 
 
-def run(grid: str, script: str, flags: str, seed: int, threads: int) -> None:
-    """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder."""
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def commit(script: str) -> str:
+    """The commit that a script is of, with a + where it, or the environments, differ from it."""
+    changed = git("status", "--porcelain", "--", f"{script}.py", "envs.py")
+    return git("rev-parse", "--short", "HEAD") + "+" * bool(changed)
+
+
+def state(grid: str, script: str, flags: str, seed: int) -> str:
+    """What has become of a run: new, unfinished, finished, or finished with another form of the script."""
+    folder = ROOT / "runs" / run_name(grid, script, flags, seed)
+    if not (folder / "finished").exists():
+        return "unfinished" if (folder / "checkpoint.pt").exists() else "new"
+    made_by = (folder / "finished").read_text()
+    command = ["git", "diff", "--quiet", made_by, "--", f"{script}.py", "envs.py"]
+    same = "+" not in made_by and subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+    return "finished" if same else f"finished with {made_by}, since when the script has changed"
+
+
+def run(grid: str, script: str, flags: str, seed: int, threads: int, again: bool) -> str | None:
+    """Trains one run to its end, from its checkpoint where there is one; returns what went wrong.
+
+    Its output goes to a log beside its folder.
+    """
     name = run_name(grid, script, flags, seed)
-    folder = ROOT / "runs" / name
-    if (folder / "finished").exists():
-        return
+    folder, known = ROOT / "runs" / name, state(grid, script, flags, seed)
+    if again and "changed" in known:
+        shutil.rmtree(folder)
+    elif "finished" in known.split():
+        return None
     command = [sys.executable, f"{script}.py"]
     if (folder / "checkpoint.pt").exists():
         command += ["--resume", f"runs/{name}"]
     else:
+        shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint
         command += [*flags.split(), "--seed", str(seed), "--run-name", name]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made_by = commit()
-    with open(folder.parent / f"{folder.name}.log", "a") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+    made_by, environment = commit(script), os.environ | {"OMP_NUM_THREADS": str(threads)}
+    log = folder.parent / f"{folder.name}.log"
+    with open(log, "a") as file:
+        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
+    if status:
+        return f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
     (folder / "finished").write_text(made_by)
+    return None
 
 
-def commit() -> str:
-    """The commit that the scripts are of, with a + where they differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+def expected_minutes(grid: str, script: str, flags: str) -> float:
+    """How long a run took when the grid's csv was made; nan where it was not."""
+    path = RESULTS / f"{grid}.csv"
+    rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["script", "flags", "seed", "wall_seconds"])
+    rows = rows[(rows["script"] == script) & (rows["flags"] == flags)]
+    return rows.groupby("seed").wall_seconds.max().median() / 60
+
+
+def dry_run(tasks: list[tuple[str, str, str, int]], jobs: int) -> None:
+    """Prints the runs, what has become of them, and the minutes that those left should take."""
+    left = 0.0
+    for grid, script, flags, seed in tasks:
+        minutes, known = expected_minutes(grid, script, flags), state(grid, script, flags, seed)
+        left += 0 if "finished" in known.split() else minutes
+        print(f"{minutes:6.1f} minutes  {script}.py {flags} --seed {seed}: {known}")
+    print(f"{len(tasks)} runs; those that are not finished should take {left / jobs:.0f} minutes with {jobs} at a time")
 
 
 def collect(grid: str, seeds: range, name: str) -> Path:
@@ -119,7 +163,8 @@ def collect(grid: str, seeds: range, name: str) -> Path:
             made = dict(date=date, machine=machine(), commit=(folder / "finished").read_text())
             frames.append(frame.assign(script=script, flags=flags, seed=seed, **made))
     path = RESULTS / f"{name}.csv"
-    pd.concat(frames).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
+    if frames:
+        pd.concat(frames).to_csv(path, index=False)
     return path
 
 
@@ -146,20 +191,28 @@ def main() -> None:
     parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
     parser.add_argument("--only", default="", help="runs whose command has this text in it")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and start none")
+    parser.add_argument("--again", action="store_true", help="run anew what another form of a script has made")
     args = parser.parse_args()
-    use_cluster(args.backend, args.address)
     seeds, variants = GRIDS[args.grid]
     name = args.grid
     if args.seeds:
         seeds, name = range(args.seeds[0], args.seeds[1] + 1), f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
     variants = [variant for variant in variants if args.only in " ".join(variant)]
-    tasks = [(args.grid, *variant, seed, args.threads) for seed, variant in itertools.product(seeds, variants)]
+    tasks = [(args.grid, *variant, seed) for seed, variant in itertools.product(seeds, variants)]
+    if args.dry_run:
+        return dry_run(tasks, args.jobs)
+    use_cluster(args.backend, args.address)
+    failed = []
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
         return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
-        results = joblib.Parallel(return_as=return_as)(joblib.delayed(run)(*task) for task in tasks)
-        for _ in tqdm(results, total=len(tasks), unit="run"):
+        calls = (joblib.delayed(run)(*task, args.threads, args.again) for task in tasks)
+        for problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
             collect(args.grid, seeds, name)
-    print(f"{len(tasks)} runs are finished: {collect(args.grid, seeds, name).relative_to(ROOT)}")
+            failed += [problem] if problem else []
+    path = collect(args.grid, seeds, name).relative_to(ROOT)
+    print(f"{len(tasks) - len(failed)} of {len(tasks)} runs are finished: {path}", *failed, sep="\n")
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":
