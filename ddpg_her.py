@@ -51,7 +51,6 @@ class Args:
     hidden_layers: int = 3  # hidden layers of actor and critic
     hidden_size: int = 256  # units per hidden layer
     learning_rate: float = 1e-3  # Adam's learning rate, actor and critic
-    anneal_lr: bool = False  # let the learning rate fall along a line, to 0 at the end of the run
     batch_size: int = 256  # transitions per update
     buffer_size: int = 1_000_000  # transitions in the replay buffer
     gamma: float = 0.98  # discount factor γ
@@ -85,8 +84,8 @@ PAPER_SETTINGS = {
     "ContinuousSeek10-v0": SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=50_000),
     "ContinuousSeek20-v0": SEEK | dict(batch_size=256, learning_rate=5e-4, total_timesteps=400_000),
     "HandReach-v2": dict(
-        num_envs=16, anneal_lr=True, batch_size=512, utd_ratio=0.05, learning_starts=0, action_l2=1.0, clip_target=True,
-        total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
+        num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0, action_l2=1.0, clip_target=True,
+        total_timesteps=500_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]
@@ -360,9 +359,6 @@ def train(args: Args) -> Path:
         updates = run.advance(episodes)
         buffer.add(episodes)
         policy.update_normalizers(episodes)
-        if args.anneal_lr:
-            learning_rate = args.learning_rate * max(0, 1 - run.global_step / args.total_timesteps)
-            actor_optimizer.param_groups[0]["lr"] = critic_optimizer.param_groups[0]["lr"] = learning_rate
         for _ in range(updates):
             batch = buffer.sample(args.batch_size, policy)
             loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
@@ -586,7 +582,9 @@ def evaluate_policy(args: Args) -> None:
     env, folder = make_env(args), Path(args.evaluate)
     policy = Policy(env, args)
     step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
-    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
+    vector_env = make_vector_env(env, args.num_envs)
+    result = evaluate(policy, env, vector_env, args)
+    vector_env.close()
     print(f"{args.env_id}: {RESULT.format(**result)} after {step} steps ({folder})")
     if args.capture_video:
         import imageio

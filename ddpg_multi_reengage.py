@@ -690,7 +690,9 @@ def evaluate_policy(args: Args) -> None:
     env, folder = make_env(args), Path(args.evaluate)
     policy = Policy(env, args)
     step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
-    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
+    vector_env = make_vector_env(env, args.num_envs)
+    result = evaluate(policy, env, vector_env, args)
+    vector_env.close()
     print(f"{args.env_id}: {RESULT.format(**result)} after {step} steps ({folder})")
     if args.capture_video:
         import imageio

@@ -92,7 +92,7 @@ PAPER_SETTINGS = {  # α is 0.2/d
     "ContinuousSeek20-v0": SEEK | dict(alpha=0.01, total_timesteps=400_000),
     "HandReach-v2": dict(
         num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0,
-        total_timesteps=800_000, eval_frequency=20_000, eval_episodes=100,
+        total_timesteps=500_000, eval_frequency=20_000, eval_episodes=100,
     ),
 }  # fmt: skip
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]
@@ -652,7 +652,9 @@ def evaluate_policy(args: Args) -> None:
     env, folder = make_env(args), Path(args.evaluate)
     policy = Policy(env, args)
     step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
-    result = evaluate(policy, env, make_vector_env(env, args.num_envs), args)
+    vector_env = make_vector_env(env, args.num_envs)
+    result = evaluate(policy, env, vector_env, args)
+    vector_env.close()
     print(f"{args.env_id}: {RESULT.format(**result)} after {step} steps ({folder})")
     if args.capture_video:
         import imageio

@@ -55,7 +55,6 @@ HAND = {
     "--hidden-layers": "3", "--learning-rate": "0.001", "--gamma": "0.98", "--tau": "0.005", "--utd-ratio": "0.05",
     "--num-envs": "16", "--random-action-probability": "0.3", "--exploration-noise": "0.2",
     "--normalize": "True", "--clip-target": "True", "--action-l2": "1.0", "--learning-starts": "0",
-    "--anneal-lr": "True",
 }  # fmt: skip
 BIT_FLIP = {
     "--hidden-layers": "1", "--gamma": "0.98", "--tau": "0.00128", "--num-envs": "16", "--batch-size": "128",
