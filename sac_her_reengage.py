@@ -26,6 +26,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -60,7 +61,7 @@ class Args:
     temperature: float = 1.0  # entropy temperature η: where it starts, or stays where it is not learned
     autotune: bool = True  # learn the temperature so that the policy's entropy is −dim a
     batch_size: int = 256  # transitions per update
-    buffer_size: int = 1_000_000  # transitions in the replay buffer
+    buffer_size: int = 1_000_000  # transitions in the replay buffer, in episodes of full length
     gamma: float = 0.98  # discount factor γ
     tau: float = 0.005  # fraction τ by which the target critics follow at every update
     utd_ratio: float = 1.0  # updates per environment step
@@ -173,8 +174,6 @@ def critic_loss(
         next_q = torch.minimum(*target_critic(batch.next_observation, next_action, goal))
         next_value = next_q - temperature().detach() * next_log_prob
         target = batch.reward + args.gamma * (1 - batch.terminated) * next_value
-        if args.dense:  # R(s', g) to first order in g: a term whose value is 0 and whose gradient is ∇_g R
-            target = target + (batch.reward_gradient * (goal - goal.detach())).sum(-1)
         if args.clip_target:
             target = target.clamp(-1 / (1 - args.gamma), 0)
     qs = critic(batch.observation, batch.action, goal)
@@ -182,6 +181,8 @@ def critic_loss(
     metrics = dict(value_loss=loss.detach(), q=torch.cat(qs).detach().mean())
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(target.sum(), goal)  # through a', log π and the minimum
+        if args.dense:
+            target_gradient = target_gradient + batch.reward_gradient
         counted = args.dense or batch.reward == args.c_low  # where ∇_g R is known
         gradient_loss = 0
         for q in qs:
@@ -207,7 +208,7 @@ def temperature_loss(temperature: Temperature, entropy: Tensor, target_entropy: 
     return temperature.log * (entropy - target_entropy)
 
 
-def room_for_episodes(n: int, env: gym.Env) -> np.ndarray:
+def empty_episodes(n: int, env: gym.Env) -> np.ndarray:
     """Zeros for n episodes, (n,), with their parts as fields; the first `length` steps of an episode count."""
     limit, spaces = env.spec.max_episode_steps, env.observation_space
     parts = [
@@ -229,13 +230,13 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
     Where an episode ends early the next one begins, and is not kept, until all have ended.
     """
     n, low, high = vector_env.num_envs, env.action_space.low, env.action_space.high
-    episodes, running = room_for_episodes(n, env), np.ones(n, np.bool_)
+    episodes, running = empty_episodes(n, env), np.ones(n, np.bool_)
     observation, _ = vector_env.reset(seed=np.random.SeedSequence(key).generate_state(n).tolist())
     for name in ("observation", "achieved_goal"):
         episodes[name][:, 0] = observation[name]
     episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan
     while running.any():
-        action, t = act(observation), episodes["length"].max()
+        action, t = act(observation), episodes["length"].max()  # steps so far
         scaled = np.clip(low + (action.reshape(n, *low.shape) + 1) / 2 * (high - low), low, high).astype(low.dtype)
         observation, reward, terminated, truncated, infos = vector_env.step(scaled)
         for name in ("observation", "achieved_goal"):
@@ -259,7 +260,7 @@ class HerReplayBuffer:
     """
 
     def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
-        self.episodes = room_for_episodes(args.buffer_size // env.spec.max_episode_steps, env)
+        self.episodes = empty_episodes(args.buffer_size // env.spec.max_episode_steps, env)
         self.added = 0  # episodes, in the whole run
         self.compute_reward = env.unwrapped.compute_reward
         self.args, self.rng = args, rng
@@ -287,7 +288,7 @@ class HerReplayBuffer:
             action=tensor(stored["action"][episode, step]),
             reward=tensor(reward),
             next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
-            terminated=tensor(stored["terminated"][episode, step]),
+            terminated=tensor(stored["terminated"][episode, step]),  # as observed, whatever the goal
             goal=policy.goal(goal),
             reward_gradient=reward_gradient,
         )
@@ -302,7 +303,7 @@ class HerReplayBuffer:
         if self.args.her_strategy == "random":
             episode, _ = self._draw(len(episode))
         length = self.episodes["length"][episode]
-        first = dict(future=step + 1, final=length).get(self.args.her_strategy, 1)
+        first = dict(future=step + 1, final=length, episode=1, random=1)[self.args.her_strategy]
         return self.episodes["achieved_goal"][episode, self.rng.integers(first, length + 1)]
 
     def state_dict(self) -> dict:
@@ -447,9 +448,9 @@ def train(args: Args) -> Path:
 SCRIPT = Path(__file__).stem
 SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
 TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
-RESULT = "success rate {success_rate:.2f}, return {episodic_return:.2f}"
+RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12, temperature=1e-12)
-AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
+AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1, hidden_size=8_192, batch_size=10**5)
 
 
 class InputError(ValueError):
@@ -468,15 +469,12 @@ def flat(*parts: np.ndarray) -> np.ndarray:
 
 
 def check_numbers(args: Args) -> None:
-    """Raises InputError for the first number that is out of its range, or needs more memory than there is."""
+    """Raises InputError for the first number that is out of its range."""
     for name, value in asdict(args).items():
         if type(value) in (int, float) and name != "c_low":
             low, high = AT_LEAST.get(name, 1 if isinstance(value, int) else 0), AT_MOST.get(name, 1e12)
             flag = f"--{name.replace('_', '-')}"
             require(low <= value <= high, f"{flag} must be from {low:g} to {high:g}, not {value}")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
-    needed = 4 * args.hidden_layers * args.hidden_size * (8 * args.batch_size + 10 * args.hidden_size)
-    require(needed < memory, f"--hidden-size and --batch-size need {needed / 2**30:.0f} GiB, more than there is here")
 
 
 def make_env(args: Args, **kwargs) -> gym.Env:
@@ -517,8 +515,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     known = args.alpha == 0 or args.dense or args.c_low in reward
     require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
     distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)
-    dense = not args.dense or np.allclose(reward, -distance, atol=1e-5)
-    require(dense, f"{args.env_id}: --dense needs rewards −‖achieved − goal‖₂, which these are not")
+    dense = not args.dense or (not args.clip_target and np.allclose(reward, -distance, atol=1e-5))
+    require(dense, f"{args.env_id}: --dense needs rewards −‖achieved − goal‖₂, and no --clip-target")
 
 
 def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:
@@ -541,9 +539,8 @@ def make_copy(spec: gym.envs.registration.EnvSpec, main_process: int) -> gym.Env
 def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) -> dict[str, float]:
     """Success rate and mean return of deterministic episodes, the same ones at every evaluation of a run."""
     rounds = range(-(-args.eval_episodes // vector_env.num_envs))
-    played = [play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds]
-    episodes = np.concatenate(played)[: args.eval_episodes]
-    success, reward = episodes["success"].astype(np.float64), episodes["reward"].astype(np.float64)
+    episodes = np.concatenate([play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds])
+    success, reward = (episodes[part][: args.eval_episodes].astype(float) for part in ("success", "reward"))
     return dict(success_rate=float(success.mean()), episodic_return=float(reward.sum(1).mean()))
 
 
@@ -554,13 +551,14 @@ class Run:
         self.args, self.parts, self.rng, self.losses, self.start = args, parts, rng, {}, time.time()
         self.global_step, self.round, self.updates, self.evaluations = 0, 0, 0, []
         name = args.run_name or f"{args.env_id.split(':')[-1]}__{SCRIPT}__{args.seed}__{int(time.time())}"
-        self.folder, self.previous_step, self.finished = Path(args.resume or f"runs/{name}"), -1, False
+        self.folder, self.finished = Path(args.resume or f"runs/{name}"), False
+        self.previous_step = -1  # so that the first evaluation is due at step 0
         if args.resume:
             checkpoint = load(self.folder / "checkpoint.pt", parts)
             vars(self).update(checkpoint["counters"])
             rng.bit_generator.state = checkpoint["rng"]
             torch.set_rng_state(checkpoint["torch_rng"])
-            self.previous_step, self.start = self.global_step, self.start - checkpoint["seconds"]
+            self.previous_step, self.start = self.global_step, self.start - self.seconds
             more = self.global_step < args.total_timesteps
             require(more, f"{self.folder} is at step {self.global_step}: give a larger --total-timesteps")
         else:
@@ -597,11 +595,11 @@ class Run:
         seconds = time.time() - self.start
         self.evaluations.append(dict(global_step=self.global_step) | result | dict(wall_seconds=round(seconds, 2)))
         with open(self.folder / "evaluations.csv", "w", newline="") as file:
-            csv.writer(file).writerows([self.evaluations[0], *(row.values() for row in self.evaluations)])
+            csv.writer(file).writerows([self.evaluations[0].keys(), *(row.values() for row in self.evaluations)])
         for group, values in dict(charts=result | dict(SPS=self.global_step / seconds), losses=self.losses).items():
             for name, value in values.items():
                 self.writer.add_scalar(f"{group}/{name}", float(value), self.global_step)
-        tqdm.write(f"step {self.global_step:>8}  {RESULT.format(**result)}")
+        tqdm.write(RESULT.format(**self.evaluations[-1]))
 
     def save(self) -> None:
         """Replaces checkpoint.pt and policy.pt; what interrupts it leaves the old ones."""
@@ -609,10 +607,10 @@ class Run:
         networks = [name for name, part in self.parts.items() if isinstance(part, nn.Module)]
         self.check_finite(*(tensor for name in networks for tensor in states[name].values()))
         counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "evaluations")}
-        common = dict(script=SCRIPT, args=asdict(replace(self.args, resume="", evaluate="")), counters=counters)
-        common["seconds"] = time.time() - self.start
+        common = dict(script=SCRIPT, args=asdict(self.args), counters=counters | dict(seconds=time.time() - self.start))
         state = dict(parts=states, rng=self.rng.bit_generator.state, torch_rng=torch.get_rng_state())
         temporary = self.folder / "checkpoint.tmp"
+        self.writer.flush()
         try:
             for name, content in (("checkpoint.pt", state), ("policy.pt", dict(parts=dict(policy=states["policy"])))):
                 torch.save(common | content, temporary)
@@ -629,6 +627,7 @@ class Run:
         if not self.finished:
             print(f"interrupted at step {self.global_step}; continue with: python {SCRIPT}.py --resume {self.folder}")
             raise SystemExit(128 + SIGNALS[0])
+        print(f"finished: {self.folder}")
         return self.folder
 
 
@@ -651,11 +650,10 @@ def evaluate_policy(args: Args) -> None:
     """Evaluates a policy.pt: prints the result, and makes a GIF of four episodes where one is wanted."""
     env, folder = make_env(args), Path(args.evaluate)
     policy = Policy(env, args)
-    step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
+    global_step = load(folder / "policy.pt", dict(policy=policy))["counters"]["global_step"]
     vector_env = make_vector_env(env, args.num_envs)
-    result = evaluate(policy, env, vector_env, args)
+    print(RESULT.format(global_step=global_step, **evaluate(policy, env, vector_env, args)))
     vector_env.close()
-    print(f"{args.env_id}: {RESULT.format(**result)} after {step} steps ({folder})")
     if args.capture_video:
         import imageio
 
@@ -683,8 +681,7 @@ def parse_args(argv: list[str] | None = None) -> Args:
         require(not changed, f"a run keeps its settings: {', '.join(changed)} cannot be changed")
         return args
     env_id = known.env_id or Args.env_id
-    settings = {"env_id": env_id} | PAPER_SETTINGS.get(env_id, {})
-    return tyro.cli(Args, args=argv, default=Args(**settings))
+    return tyro.cli(Args, args=argv, default=Args(**dict(env_id=env_id) | PAPER_SETTINGS.get(env_id, {})))
 
 
 def on_signal(number: int, frame) -> None:
@@ -697,17 +694,22 @@ def on_signal(number: int, frame) -> None:
 def main() -> None:
     """Exit status 2: wrong input; 1: the run broke; 130 and 143: interrupted by SIGINT and SIGTERM."""
     gym.logger.min_level = gym.logger.ERROR + 1  # what goes wrong is said in one line below
+    sys.stdout.reconfigure(line_buffering=True)  # in a file, too, evaluations appear when they are made
     try:
         args = parse_args()
         if args.evaluate:
             return evaluate_policy(args)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
-        evaluate_policy(replace(args, evaluate=str(train(args))))
+        folder = train(args)
+        if args.capture_video:
+            evaluate_policy(replace(args, evaluate=str(folder)))
     except (KeyboardInterrupt, Exception) as error:
         interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
         died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
-        message = str(error) if isinstance(error, InputError) else f"stopped: {died}{type(error).__name__} {error}"
+        line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__][-1]
+        stopped = f"stopped in line {line}: {died}{type(error).__name__} {error}"
+        message = str(error) if isinstance(error, InputError) else stopped
         print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr, flush=True)
         for process in multiprocessing.active_children():  # of environments, which may be broken
             process.kill()

@@ -185,7 +185,7 @@ def all_finite(folder):
 def episodes_of(saved):
     """The episodes in a checkpoint's buffer, each a dict of arrays that end where it ends."""
     module = importlib.import_module(saved["script"])
-    dtype = module.room_for_episodes(1, module.make_env(module.Args(**saved["args"]))).dtype
+    dtype = module.empty_episodes(1, module.make_env(module.Args(**saved["args"]))).dtype
     limit = dtype["reward"].shape[0]
     extra = {name: dtype[name].shape[0] - limit for name in ("observation", "achieved_goal", "action", "terminated")}
     episodes = []
@@ -200,6 +200,7 @@ def contents(folder):
     """All that a run has learned and will need, without times."""
     saved = checkpoint(folder)
     counters = saved["counters"]
+    del counters["seconds"]
     for row in counters["evaluations"]:
         del row["wall_seconds"]
     random = dict(rng=saved["rng"], torch_rng=saved["torch_rng"])

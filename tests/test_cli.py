@@ -276,6 +276,7 @@ def test_what_cannot_be_parsed_is_refused_by_tyro(run, tmp_path, script):
 def test_rewards_must_fit_the_loss(run, tmp_path, script):
     cases = [
         ("--dense", ["--dense"]),
+        ("--env-id FetchReachDense-v4 --dense --clip-target", ["--clip-target"]),
         ("--c-low -0.5", ["--c-low", "-1"]),
         ("--env-id goal_envs:Walk-v0", ["--c-low", "0"]),
         ("--env-id goal_envs:Walk-v0 --c-low 0 --dense", ["--dense"]),

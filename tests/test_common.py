@@ -11,7 +11,7 @@ END = "# The algorithm ends here."  # what comes after it is the second half
 OTHERWISE = {
     "ddpg_her": {"Args", "Batch", "HerReplayBuffer", "critic_loss", "check_env"},
     "sac_her_reengage": {"Args", "Actor", "Critic", "Policy", "actor_loss", "critic_loss", "train"},
-    "dqn_her_reengage": {"Args", "HerReplayBuffer", "Policy", "play", "room_for_episodes", "train", "check_env"},
+    "dqn_her_reengage": {"Args", "HerReplayBuffer", "Policy", "play", "empty_episodes", "train", "check_env"},
     "ddpg_multi_reengage": {
         *("Args", "Actor", "Critic", "Batch", "Policy", "actor_loss", "critic_loss", "train"),
         *("make_env", "check_env"),

@@ -229,7 +229,7 @@ def test_play_keeps_what_happened_and_nothing_else(module, num_envs, env_id, kwa
     truth, lost = [], 0
     for i in range(12 // num_envs):
         played, episodes = play_both(module, env, vector_env, (3, module.TRAINING, i))
-        expected = module.room_for_episodes(num_envs, env)
+        expected = module.empty_episodes(num_envs, env)
         for row, episode in zip(expected, episodes, strict=True):
             length = len(episode.transitions)
             action, reward, terminated = zip(*episode.transitions, strict=True)
@@ -248,7 +248,7 @@ def test_play_keeps_what_happened_and_nothing_else(module, num_envs, env_id, kwa
 
 def test_goals_are_kept_in_the_type_of_the_environment(module):
     env = gym.make("goal_envs:Walk-v0", dtype="uint8")
-    fields = module.room_for_episodes(5, env).dtype
+    fields = module.empty_episodes(5, env).dtype
     assert [fields[name].base for name in ("achieved_goal", "desired_goal")] == [np.uint8, np.uint8]
     assert [fields[name].shape for name in ("achieved_goal", "desired_goal")] == [(15, 1, 2), (1, 2)]
 
@@ -285,7 +285,7 @@ def test_a_goal_that_changes_within_an_episode_is_refused(module):
 @pytest.mark.parametrize(("env_id", "gibibytes"), [("HandReach-v2", 0.5), ("ContinuousSeek20-v0", 0.3)])
 def test_a_million_transitions_fit_into_memory(module, env_id, gibibytes):
     env = gym.make(env_id)
-    room = module.room_for_episodes(1_000_000 // env.spec.max_episode_steps, env)
+    room = module.empty_episodes(1_000_000 // env.spec.max_episode_steps, env)
     assert room["reward"].size == 1_000_000
     assert room.nbytes <= gibibytes * 2**30
 

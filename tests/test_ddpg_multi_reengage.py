@@ -289,7 +289,7 @@ def test_the_full_buffer_is_small_and_returns_what_was_put_in():
     arrays = [array for array in vars(buffer).values() if isinstance(array, np.ndarray)]
     assert len(buffer.episodes) * 40 == args.buffer_size == 1_000_000
     assert sum(array.nbytes for array in arrays) < 0.2 * 2**30
-    seen, episodes = [], multi.room_for_episodes(3, env)
+    seen, episodes = [], multi.empty_episodes(3, env)
     for seed, episode in enumerate(episodes):
         observation, _ = env.reset(seed=seed)
         episode["desired_goal"], episode["length"] = observation["desired_goal"], 40

@@ -42,16 +42,11 @@ MAZE = (
 KINDS = {"hand": HAND, "walk": WALK, "fetch": FETCH, "maze": MAZE}
 
 
-ANNEALED = ["ddpg_her", "ddpg_her_reengage"]  # scripts whose learning rate can fall
-
-
 def flags_of(script, kind):
     """The flags of a kind of run, for a script that may not have all of them."""
     if kind.startswith("seek"):
         return f"{SEEK[script]} --num-envs {kind.removeprefix('seek')} --buffer-size 130"
     flags = fitting(script, KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", ""))
-    if kind == "hand" and script in ANNEALED:  # another --total-timesteps would mean another learning rate
-        flags += " --no-anneal-lr"
     if script in DISCRETE + SETS and "goal_envs" not in flags:
         pytest.skip("an environment of another kind")
     return flags
@@ -120,15 +115,6 @@ def test_interrupted_twice_and_resumed(start, run, train, tmp_path, script, kind
     assert finished.status == 0, finished.err
     assert checkpoint(folder)["counters"]["updates"] > 0
     assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {total}"))
-
-
-@pytest.mark.parametrize("script", ANNEALED)
-def test_an_annealed_run_continues_to_the_same_end(start, run, train, tmp_path, script):
-    flags, folder = f"{SEEK[script]} --anneal-lr --total-timesteps 3000", tmp_path / "runs" / "r"
-    finished = interrupt(start(script, SMALL, flags, "--run-name r"), folder, signal.SIGINT)
-    assert finished.status == 130
-    assert run(script, "--resume runs/r").status == 0
-    assert_same_runs(folder, train(script, "uninterrupted", flags))
 
 
 @pytest.mark.parametrize("kind", ["seek1", "seek3", "walk"])
