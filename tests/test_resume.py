@@ -199,25 +199,27 @@ def test_a_second_signal_stops_at_once(start, tmp_path, script):
     assert not list(folder.glob("*.tmp"))
 
 
-def test_ctrl_c_reaches_the_processes_of_the_environments_too(run, tmp_path, script):
-    """A terminal sends SIGINT to all of them; the run is saved all the same."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_processes_of_the_environments_too(run, tmp_path, script, number):
+    """A terminal sends SIGINT, and a cluster SIGTERM, to all of them; the run is saved all the same."""
     if script in DISCRETE + SETS:
         pytest.skip("an environment of another kind")
     command = [sys.executable, str(ROOT / f"{script}.py"), *SMALL.split(), *FETCH.split(), "--run-name", "r"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, **pipes, start_new_session=True)
     while rows(tmp_path / "runs" / "r") < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == 130
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
     assert "--resume runs/r" in out.splitlines()[-1]
-    finished = run(
-        script,
-        "--resume runs/r --total-timesteps",
-        str(checkpoint(tmp_path / "runs/r")["counters"]["global_step"] + 50),
-    )
-    assert finished.status == 0, finished.err
+    total = checkpoint(tmp_path / "runs/r")["counters"]["global_step"] + 50
+    finished = run(script, f"--resume runs/r --total-timesteps {total}")
+    assert (finished.status, finished.err) == (0, "")
+    finished = run(script, "--evaluate runs/r")
+    assert (finished.status, finished.err) == (0, "")
 
 
 def test_disk_full(tmp_path, script):
@@ -292,16 +294,16 @@ def test_a_learning_rate_that_is_too_high(run, tmp_path, script):
     [(1, 1, 40, 100), (1, 0.43, 0, 100), (3, 1, 40, 120), (4, 0.21, 41, 130), (3, 2.5, 0, 100), (1, 0, 0, 50)],
 )
 def test_as_many_updates_as_were_ordered(train, script, num_envs, utd_ratio, learning_starts, total):
-    """utd_ratio for each step, of the rounds that begin at learning_starts or later; what is left over is not lost."""
+    """utd_ratio for each step from learning_starts on; what is left over is not lost."""
     folder = train(
         script, "r", SEEK[script], f"--num-envs {num_envs} --utd-ratio {utd_ratio}",
         f"--learning-starts {learning_starts} --total-timesteps {total}",
     )  # fmt: skip
     steps = 10 * num_envs  # of a round
-    begins, ends = (-(-step // steps) * steps for step in (learning_starts, total))
+    ends = -(-total // steps) * steps
     saved = checkpoint(folder)
     updates = saved["counters"]["updates"]
-    assert abs(updates - utd_ratio * (ends - begins)) <= 0.5 + 1e-9
+    assert abs(updates - utd_ratio * (ends - learning_starts)) <= 0.5 + 1e-9
     for optimizer in (name for name in saved["parts"] if name.endswith("optimizer")):
         state = saved["parts"][optimizer]["state"]
         assert (state[0]["step"] if state else 0) == updates
