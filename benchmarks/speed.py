@@ -11,7 +11,6 @@ algorithm and its peer, and leaves the csv's other rows as they are.
 The matrix products are those that an update's losses need, and nothing else is done; `share` is their part of the
 script's time per step with as many threads, `gflops` their speed.
 
-    pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py --threads 1 2
 """
 
@@ -29,13 +28,13 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
 import gymnasium as gym  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 from machine import machine  # noqa: E402
+from sb3_reengage import DDPGReenGAGE, DQNReenGAGE, SACReenGAGE  # noqa: E402
 from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 
@@ -49,108 +48,6 @@ COLUMNS = ["what", "threads", "ms_median", "ms_min", "ms_max", "share", "gflops"
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 BITS, ENVS, DQN_BATCH = 40, 16, 128
 RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
-
-
-def gradient_loss(q: torch.Tensor, target_gradient: torch.Tensor, goal: torch.Tensor, rewards: torch.Tensor):
-    """The goal-gradient term of Eq. 9 for rewards {−1, 0}, the same for all peers."""
-    (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)
-    counted = (rewards == -1).squeeze(-1)
-    return ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
-
-
-class SB3ReenGAGE(DDPG):
-    """Eq. 9 written plainly into Stable-Baselines3's DDPG: its own buffer, networks, optimisers and loop."""
-
-    alpha = 0.01
-
-    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        for _ in range(gradient_steps):
-            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            goal = data.observations["desired_goal"].clone().requires_grad_()
-            observation = data.observations | {"desired_goal": goal}
-            next_observation = data.next_observations | {"desired_goal": goal}
-            next_action = self.actor_target(next_observation)
-            next_q = self.critic_target(next_observation, next_action)[0]
-            target = data.rewards + (1 - data.dones) * self.gamma * next_q
-            (target_gradient,) = torch.autograd.grad(target.sum(), goal)
-            q = self.critic(observation, data.actions)[0]
-            term = gradient_loss(q, target_gradient, goal, data.rewards)
-            critic_loss = F.mse_loss(q, target.detach()) + self.alpha * term
-            self.critic.optimizer.zero_grad()
-            critic_loss.backward()
-            self.critic.optimizer.step()
-            actor_loss = -self.critic.q1_forward(data.observations, self.actor(data.observations)).mean()
-            self.actor.optimizer.zero_grad()
-            actor_loss.backward()
-            self.actor.optimizer.step()
-            with torch.no_grad():
-                for network, target_network in ((self.critic, self.critic_target), (self.actor, self.actor_target)):
-                    for parameter, slow in zip(network.parameters(), target_network.parameters(), strict=True):
-                        slow.lerp_(parameter, self.tau)
-
-
-class SB3SACReenGAGE(SAC):
-    """The goal-gradient loss written plainly into Stable-Baselines3's SAC."""
-
-    alpha = 0.01
-
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        for _ in range(gradient_steps):
-            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            action, log_prob = self.actor.action_log_prob(data.observations)
-            ent_coef = self.log_ent_coef.detach().exp()
-            ent_coef_loss = -(self.log_ent_coef * (log_prob + self.target_entropy).detach()).mean()
-            self.ent_coef_optimizer.zero_grad()
-            ent_coef_loss.backward()
-            self.ent_coef_optimizer.step()
-            goal = data.observations["desired_goal"].clone().requires_grad_()
-            observation = data.observations | {"desired_goal": goal}
-            next_observation = data.next_observations | {"desired_goal": goal}
-            next_action, next_log_prob = self.actor.action_log_prob(next_observation)
-            next_q = torch.cat(self.critic_target(next_observation, next_action), dim=1).min(dim=1).values
-            value = next_q - ent_coef * next_log_prob
-            target = data.rewards + (1 - data.dones) * self.gamma * value.unsqueeze(1)
-            (target_gradient,) = torch.autograd.grad(target.sum(), goal)
-            critic_loss = 0
-            for q in self.critic(observation, data.actions):
-                term = gradient_loss(q, target_gradient, goal, data.rewards)
-                critic_loss += 0.5 * (F.mse_loss(q, target.detach()) + self.alpha * term)
-            self.critic.optimizer.zero_grad()
-            critic_loss.backward()
-            self.critic.optimizer.step()
-            q = torch.cat(self.critic(data.observations, action), dim=1).min(dim=1).values
-            actor_loss = (ent_coef * log_prob - q).mean()
-            self.actor.optimizer.zero_grad()
-            actor_loss.backward()
-            self.actor.optimizer.step()
-            with torch.no_grad():
-                pairs = zip(self.critic_target.parameters(), self.critic.parameters(), strict=True)
-                for slow, parameter in pairs:
-                    slow.lerp_(parameter, self.tau)
-
-
-class SB3DQNReenGAGE(DQN):
-    """Eq. 29 and 33, gradient only, written plainly into Stable-Baselines3's DQN."""
-
-    alpha, temperature = 0.025, 0.5
-
-    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        for _ in range(gradient_steps):
-            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            goal = data.observations["desired_goal"].clone().requires_grad_()
-            next_q = self.q_net_target(data.next_observations | {"desired_goal": goal})
-            soft_value = (F.softmax(next_q / self.temperature, dim=1) * next_q).sum(dim=1, keepdim=True)
-            hard, soft = (
-                data.rewards + (1 - data.dones) * self.gamma * value
-                for value in (next_q.max(dim=1, keepdim=True).values, soft_value)
-            )
-            (target_gradient,) = torch.autograd.grad(soft.sum(), goal)
-            q = self.q_net(data.observations | {"desired_goal": goal}).gather(1, data.actions.long())
-            term = gradient_loss(q, target_gradient, goal, data.rewards)
-            loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * term
-            self.policy.optimizer.zero_grad()
-            loss.backward()
-            self.policy.optimizer.step()
 
 
 def run_script(script, steps: int, env_id: str = "ContinuousSeek-v0", batch_size: int = BATCH, **settings) -> None:
@@ -299,20 +196,20 @@ def candidates() -> dict[str, dict[str, Callable[[], float]]]:
             "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
             "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
             "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
-            "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3ReenGAGE, steps)),
+            "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(DDPGReenGAGE, steps)),
         },
         "sac": {
             "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
             "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
             "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
-            "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SB3SACReenGAGE, steps)),
+            "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SACReenGAGE, steps)),
         },
         "dqn": {
             "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
             "dqn_her_reengage.py": lambda: training_step(lambda steps: run_dqn(steps, 0.025), *rounds),
             "Stable-Baselines3 DQN": lambda: training_step(lambda steps: run_sb3_dqn(DQN, steps), *rounds),
             "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
-                lambda steps: run_sb3_dqn(SB3DQNReenGAGE, steps), *rounds
+                lambda steps: run_sb3_dqn(DQNReenGAGE, steps), *rounds
             ),
         },
     }
