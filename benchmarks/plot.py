@@ -6,9 +6,10 @@
     python benchmarks/plot.py bitflip
     python benchmarks/plot.py multi
 
-write docs/images/<name>.png and .svg. Lines are means over seeds, bands their smallest and largest value. The number
-of goals reached (multi) is beside the paper's with networks of its size, up to the same number of steps. The paper's
-numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of settings, which has no curves.
+write docs/images/<name>.png and .svg. Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the
+paper's mean is dashed, its standard deviation over seeds a paler band. The number of goals reached (multi) is beside
+the paper's with networks of its size, up to the same number of steps. The paper's numbers are in paper_curves.csv, and
+in paper_grid.csv those of its grid of settings, which has no curves.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
@@ -40,6 +43,9 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
 }
 SMALL_SIZE = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
+
+
+EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 
 
 class Measure(NamedTuple):
@@ -65,6 +71,10 @@ PAPER = {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
         "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
+    },
+    "HandReach-v2": {
+        "ddpg_her": ("handreach_normalized", None),
+        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),
     },
     "BitFlip20-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
@@ -93,6 +103,8 @@ def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
     panel, alpha = PAPER[env_id][variant]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
     curves = curves[(curves.panel == panel) & (curves.method != "Greedy")]
+    after = curves.x_name == "epoch"  # epoch 0 is evaluated after its training
+    curves.loc[after, "x"] = (curves.x[after] + 1) * EPOCH
     return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
 
 
@@ -109,12 +121,17 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
         mean = step.mean(numeric_only=True)
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
         axes.plot(horizontal, mean[y], color=color, label=name)
-        low, high = step[y].min(), step[y].max()
-        axes.fill_between(horizontal, low, high, color=color, alpha=0.2, linewidth=0)
+        seeds = group.pivot(index="seed", columns="global_step", values=y).to_numpy()
+        interval = stats.bootstrap(
+            (seeds,), np.mean, axis=0, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+        axes.fill_between(horizontal, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
         paper = paper_curve(env_id, variant) if x == "global_step" else None
         if paper is not None:
             paper = paper[paper.x <= runs.global_step.max()]
             axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
+            band = paper["mean"] - paper["std"], paper["mean"] + paper["std"]
+            axes.fill_between(paper.x / 1_000, *band, color=color, alpha=0.08, linewidth=0)
     if env_id == "NoisySeek-v0":
         axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
     axes.set(title=env_id, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
@@ -159,6 +176,8 @@ def main() -> None:
     runs["env_id"] = runs["flags"].str.extract(r"--env-id (\S+)")
     runs["variant"] = runs.script + runs["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
     runs["variant"] = runs.variant.str.removesuffix(SMALL_SIZE)
+    drawn = runs.variant.isin(VARIANTS) & ~((grid == "continuousseek") & runs.variant.str.contains("--alpha"))
+    runs = runs[drawn]  # without the ablations
     y = "episodic_return" if grid == "multi" else "success_rate"
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]

@@ -13,7 +13,6 @@ the checkout must be on a file system that all machines share).
 
 import argparse
 import datetime
-import itertools
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ import sys
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 from machine import machine
 from tqdm import tqdm
@@ -28,54 +28,52 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-# grid → (seeds, list of (script, flags))
+DDPG, REENGAGE, SAC, DQN, MULTI = (
+    *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
+    "ddpg_multi_reengage",
+)
+SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # a size that a CPU can afford
+# grid → how many seeds, from 1, script and flags
 GRIDS = {
-    "continuousseek": (
-        range(1, 4),
-        [
-            (script, f"--env-id ContinuousSeek{d}-v0")
-            for d, script in itertools.product((5, 10), ("ddpg_her", "ddpg_her_reengage"))
-        ],
-    ),
-    "sac": (
-        range(1, 4),
-        [
-            ("sac_her_reengage", f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
-            for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
-        ],
-    ),
-    "handreach": (  # --jobs 1 --threads 2 on a machine that does nothing else: its time is a result
-        range(1, 4),
-        [("ddpg_her", "--env-id HandReach-v2"), ("ddpg_her_reengage", "--env-id HandReach-v2 --alpha 0.01")],
-    ),
-    "bitflip": (
-        range(1, 4),
-        [
-            ("dqn_her_reengage", f"--env-id {flags}")
-            for flags in (
-                "BitFlip20-v0 --alpha 0",
-                "BitFlip20-v0",
-                "BitFlip-v0 --alpha 0",
-                "BitFlip-v0",
-                "BitFlip-v0 --soft-target both",
-            )
-        ],
-    ),
-    "multi": (  # a size that a CPU can afford
-        range(1, 4),
-        [
-            (
-                "ddpg_multi_reengage",
-                f"--env-id {env_id} --alpha {alpha:g} --hidden-size 64 --batch-size 128 --total-timesteps 80000",
-            )
-            for env_id, alpha in (
-                ("DriveSeek-v0", 0),
-                ("DriveSeek-v0", 0.1),
-                ("NoisySeek-v0", 0),
-                ("NoisySeek-v0", 0.5),
-            )
-        ],
-    ),
+    "continuousseek": [
+        (10, DDPG, "--env-id ContinuousSeek5-v0"),
+        (10, REENGAGE, "--env-id ContinuousSeek5-v0"),
+        (5, REENGAGE, "--env-id ContinuousSeek5-v0 --alpha 0.02"),
+        (5, REENGAGE, "--env-id ContinuousSeek5-v0 --alpha 0.06"),
+        (10, DDPG, "--env-id ContinuousSeek10-v0"),
+        (10, REENGAGE, "--env-id ContinuousSeek10-v0"),
+        (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.01"),
+        (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.03"),
+        (5, DDPG, "--env-id ContinuousSeek20-v0"),
+        (5, REENGAGE, "--env-id ContinuousSeek20-v0"),
+    ],
+    "handreach": [
+        (5, DDPG, "--env-id HandReach-v2"),
+        (5, REENGAGE, "--env-id HandReach-v2 --alpha 0.01"),
+        (3, REENGAGE, "--env-id HandReach-v2 --alpha 0.005"),
+        (3, REENGAGE, "--env-id HandReach-v2 --alpha 0.02"),
+    ],
+    "bitflip": [
+        (seeds, DQN, f"--env-id {env_id}{flags}")
+        for env_id in ("BitFlip20-v0", "BitFlip-v0")
+        for seeds, flags in (
+            (5, " --alpha 0"),
+            (5, ""),
+            (3, " --temperature 0"),
+            (3, " --temperature 1"),
+            (3, " --soft-target both"),
+            (3, " --soft-target both-sampled"),
+        )
+    ],
+    "sac": [
+        (5, SAC, f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
+        for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
+    ],
+    "multi": [
+        (seeds, MULTI, f"--env-id {env_id} --alpha {alpha:g} {SMALL}{flags}")
+        for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
+        for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
+    ],
 }
 
 
@@ -134,28 +132,37 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int, again: bool
 
 
 def expected_minutes(grid: str, script: str, flags: str) -> float:
-    """How long a run took when the grid's csv was made; nan where it was not."""
+    """How long a run took when the grid's csv was made, or one of the script on the environment; nan where none was."""
     path = RESULTS / f"{grid}.csv"
     rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["script", "flags", "seed", "wall_seconds"])
-    rows = rows[(rows["script"] == script) & (rows["flags"] == flags)]
+    rows = rows[(rows["script"] == script) & rows["flags"].str.startswith(" ".join(flags.split()[:2]))]
+    same = rows[rows["flags"] == flags]
+    rows = rows if same.empty else same
     return rows.groupby("seed").wall_seconds.max().median() / 60
 
 
 def dry_run(tasks: list[tuple[str, str, str, int]], jobs: int) -> None:
     """Prints the runs, what has become of them, and the minutes that those left should take."""
-    left = 0.0
+    left, unknown = 0.0, 0
     for grid, script, flags, seed in tasks:
         minutes, known = expected_minutes(grid, script, flags), state(grid, script, flags, seed)
-        left += 0 if "finished" in known.split() else minutes
+        if "finished" not in known.split():
+            left, unknown = left + np.nan_to_num(minutes), unknown + np.isnan(minutes)
         print(f"{minutes:6.1f} minutes  {script}.py {flags} --seed {seed}: {known}")
-    print(f"{len(tasks)} runs; those that are not finished should take {left / jobs:.0f} minutes with {jobs} at a time")
+    rest = f", and {unknown} of which no time is known" if unknown else ""
+    print(f"{len(tasks)} runs; what is left should take {left / jobs:.0f} minutes with {jobs} at a time{rest}")
 
 
-def collect(grid: str, seeds: range, name: str) -> Path:
+def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
+    """Script, flags and seed of all runs of a grid, seed by seed; with seeds instead of the grid's own."""
+    runs = [(script, flags, seed) for n, script, flags in GRIDS[grid] for seed in seeds or range(1, n + 1)]
+    return sorted(runs, key=lambda run: run[2])
+
+
+def collect(grid: str, seeds: list[int] | None, name: str) -> Path:
     """Writes the evaluations of a grid's finished runs, one row each."""
-    _, variants = GRIDS[grid]
     frames = []
-    for (script, flags), seed in itertools.product(variants, seeds):
+    for script, flags, seed in runs_of(grid, seeds):
         folder = ROOT / "runs" / run_name(grid, script, flags, seed)
         if (folder / "finished").exists():
             frame = pd.read_csv(folder / "evaluations.csv")
@@ -194,12 +201,12 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start none")
     parser.add_argument("--again", action="store_true", help="run anew what another form of a script has made")
     args = parser.parse_args()
-    seeds, variants = GRIDS[args.grid]
-    name = args.grid
+    seeds, name = None, args.grid
     if args.seeds:
-        seeds, name = range(args.seeds[0], args.seeds[1] + 1), f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
-    variants = [variant for variant in variants if args.only in " ".join(variant)]
-    tasks = [(args.grid, *variant, seed) for seed, variant in itertools.product(seeds, variants)]
+        seeds = list(range(args.seeds[0], args.seeds[1] + 1))
+        name = f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
+    runs = runs_of(args.grid, seeds)
+    tasks = [(args.grid, *run) for run in runs if args.only in f"{run[0]}.py {run[1]}"]
     if args.dry_run:
         return dry_run(tasks, args.jobs)
     use_cluster(args.backend, args.address)
