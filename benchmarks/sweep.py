@@ -6,7 +6,7 @@ Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A 
 finished runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others,
 and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one
 where its script has changed since; `--again` runs those anew. `--seeds 100 102` takes other seeds, whose evaluations
-are in <grid>_seeds_100_102.csv, and `--only TEXT` the runs whose command has the text in it. On a cluster the same
+are in <grid>_seeds_100_102.csv, and `--only PATTERN` the runs whose command matches it. On a cluster the same
 command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray;
 the checkout must be on a file system that all machines share).
 """
@@ -14,6 +14,7 @@ the checkout must be on a file system that all machines share).
 import argparse
 import datetime
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=("loky", "ray", "dask"), default="loky")
     parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
-    parser.add_argument("--only", default="", help="runs whose command has this text in it")
+    parser.add_argument("--only", default="", help="runs whose command matches this expression")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start none")
     parser.add_argument("--again", action="store_true", help="run anew what another form of a script has made")
     args = parser.parse_args()
@@ -206,7 +207,7 @@ def main() -> None:
         seeds = list(range(args.seeds[0], args.seeds[1] + 1))
         name = f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
     runs = runs_of(args.grid, seeds)
-    tasks = [(args.grid, *run) for run in runs if args.only in f"{run[0]}.py {run[1]}"]
+    tasks = [(args.grid, *run) for run in runs if re.search(args.only, f"{run[0]}.py {run[1]}")]
     if args.dry_run:
         return dry_run(tasks, args.jobs)
     use_cluster(args.backend, args.address)
