@@ -10,7 +10,8 @@ MODELS = TESTS.parent / "models"
 
 
 @pytest.mark.parametrize(
-    ("name", "script", "value", "at_least"), [("DriveSeek-v0", "ddpg_multi_reengage", "return", 15)]
+    ("name", "script", "value", "at_least"),
+    [("DriveSeek-v0", "ddpg_multi_reengage", "return", 15), ("HandReach-v2", "ddpg_her_reengage", "success rate", 0.4)],
 )
 def test_a_model_is_small_and_works(run, tmp_path, name, script, value, at_least):
     """The thresholds are far below what the page says: 40 episodes scatter."""
