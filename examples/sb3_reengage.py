@@ -7,7 +7,8 @@ Each class is Stable-Baselines3's own with another `train`; its HerReplayBuffer,
     model.alpha = 0.2 / goal_dim
     model.learn(50_000)
 
-Rewards are {−1, 0}: where the reward is −1 its gradient by the goal is 0, and only these transitions count (Eq. 9).
+Rewards are {−1, 0}: where the reward is −1 its gradient by the goal is 0, and only these transitions count (Eq. 9). So
+VecNormalize must leave rewards alone (norm_reward=False).
 """
 
 import torch
@@ -61,7 +62,7 @@ class DDPGReenGAGE(DDPG):
 
 
 class SACReenGAGE(SAC):
-    """The same in SAC with a learned temperature: both critics match the gradient of the soft target."""
+    """The same in SAC with a learned temperature (ent_coef="auto"): both critics match the soft target's gradient."""
 
     alpha = 0.01
 
@@ -119,4 +120,5 @@ class DQNReenGAGE(DQN):
             loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * term
             self.policy.optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
