@@ -1,7 +1,8 @@
 """Every script learns a small task: from the command line, with the goal gradient and without.
 
 Processors differ in the last bits, so a run on another one is like a run with another seed: the thresholds leave room.
-benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much.
+benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much: the smallest values were 0.96 (DDPG),
+0.70 (SAC), 0.99 (DQN) and 4.2 (Multi).
 """
 
 import pytest
@@ -25,8 +26,8 @@ RATE = "success_rate"
 TASKS = [  # script, flags, what is measured, less than this at first, at least this in the end
     ("ddpg_her", SEEK, RATE, 0.3, 0.7),
     ("ddpg_her_reengage", SEEK, RATE, 0.3, 0.7),
-    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.3, 0.7),
-    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.7),
+    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.3, 0.5),
+    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.5),
     ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.4, 0.7),
     ("dqn_her_reengage", BITS, RATE, 0.4, 0.7),
     ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 3.5, 3.5),
