@@ -1,8 +1,8 @@
 """Every script learns a small task: from the command line, with the goal gradient and without.
 
 Processors differ in the last bits, so a run on another one is like a run with another seed: the thresholds leave room.
-benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much: the smallest values were 0.96 (DDPG),
-0.70 (SAC), 0.99 (DQN) and 4.2 (Multi).
+benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much: the smallest values were 0.96
+(DDPG), 0.70 (SAC), 0.99 (DQN) and 4.2 (Multi).
 """
 
 import pytest
