@@ -142,12 +142,12 @@ def expected_minutes(grid: str, script: str, flags: str) -> float:
     return rows.groupby("seed").wall_seconds.max().median() / 60
 
 
-def dry_run(tasks: list[tuple[str, str, str, int]], jobs: int) -> None:
+def dry_run(tasks: list[tuple[str, str, str, int]], jobs: int, again: bool) -> None:
     """Prints the runs, what has become of them, and the minutes that those left should take."""
     left, unknown = 0.0, 0
     for grid, script, flags, seed in tasks:
         minutes, known = expected_minutes(grid, script, flags), state(grid, script, flags, seed)
-        if "finished" not in known.split():
+        if "finished" not in known.split() or (again and "changed" in known):
             left, unknown = left + np.nan_to_num(minutes), unknown + np.isnan(minutes)
         print(f"{minutes:6.1f} minutes  {script}.py {flags} --seed {seed}: {known}")
     rest = f", and {unknown} of which no time is known" if unknown else ""
@@ -209,7 +209,7 @@ def main() -> None:
     runs = runs_of(args.grid, seeds)
     tasks = [(args.grid, *run) for run in runs if re.search(args.only, f"{run[0]}.py {run[1]}")]
     if args.dry_run:
-        return dry_run(tasks, args.jobs)
+        return dry_run(tasks, args.jobs, args.again)
     use_cluster(args.backend, args.address)
     failed = []
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
