@@ -578,7 +578,7 @@ class Run:
         if not self.finished:
             print(f"interrupted at step {self.global_step}; continue with: python {SCRIPT}.py --resume {self.folder}")
             raise SystemExit(128 + SIGNALS[0])
-        print(f"finished: {self.folder}")
+        print(f"{self.folder}: {RESULT.format(**self.evaluations[-1]).strip()}")
         return self.folder
 
 
