@@ -385,7 +385,8 @@ SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of
 TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
-AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1, hidden_size=8_192, batch_size=10**5)
+AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
+AT_MOST |= dict(hidden_layers=100, hidden_size=8_192, batch_size=100_000)  # more would fill a usual machine's memory
 
 
 class InputError(ValueError):
@@ -408,8 +409,7 @@ def check_numbers(args: Args) -> None:
     for name, value in asdict(args).items():
         if type(value) in (int, float) and name != "c_low":
             low, high = AT_LEAST.get(name, 1 if isinstance(value, int) else 0), AT_MOST.get(name, 1e12)
-            flag = f"--{name.replace('_', '-')}"
-            require(low <= value <= high, f"{flag} must be from {low:g} to {high:g}, not {value}")
+            require(low <= value <= high, f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, not {value}")
 
 
 def make_env(args: Args, **kwargs) -> gym.Env:

@@ -121,13 +121,13 @@ def of_curve(curve: pd.Series, end: bool) -> float:
     return curve.iloc[-5:].mean() if end else curve.iloc[1:].mean()
 
 
-def ours(claim: Claim, variant: tuple[str, str]) -> tuple[np.ndarray, str]:
+def ours(claim: Claim, variant: tuple[str, str]) -> tuple[np.ndarray, set[str]]:
     """One number for each seed, and the commits that made the runs."""
     rows = pd.read_csv(RESULTS / f"{claim.grid}.csv", dtype=dict(commit=str))
     script, flags = variant
     rows = rows[(rows["script"] == script) & (rows["flags"] == f"--env-id {claim.env_id} {flags}".strip())]
     values = rows.groupby("seed")[claim.measure].apply(of_curve, end=claim.end).to_numpy()
-    return values, ", ".join(sorted(set(rows["commit"]))) if "commit" in rows else OLD_FORM
+    return values, set(rows["commit"]) if "commit" in rows else {OLD_FORM}
 
 
 def papers(claim: Claim) -> float | None:
@@ -152,18 +152,12 @@ def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> in
 def judge(claim: Claim) -> dict[str, str]:
     """A row of the table."""
     row, digits = {"claim": claim.text, "environment": claim.env_id}, 1 if claim.measure == "episodic_return" else 2
-    (base, made_by), (variant, _) = ours(claim, claim.base), ours(claim, claim.variant)
+    (base, one), (variant, other) = ours(claim, claim.base), ours(claim, claim.variant)
     published = papers(claim)
     row["paper"] = "–" if published is None else f"{published:+.{digits}f}"
     if min(len(base), len(variant)) < 2:
-        return row | {
-            "ours": "–",
-            "95 % interval": "–",
-            "seeds": "–",
-            "needed": "–",
-            "verdict": "not run",
-            "commit": "–",
-        }
+        missing = dict.fromkeys(("ours", "95 % interval", "seeds", "needed", "verdict", "commit"), "–")
+        return row | missing | {"verdict": "not run"}
     interval = stats.bootstrap(
         (variant, base), lambda a, b, axis: a.mean(axis) - b.mean(axis), n_resamples=10_000, method="percentile",
         rng=np.random.default_rng(0), vectorized=True,
@@ -177,7 +171,7 @@ def judge(claim: Claim) -> dict[str, str]:
         "seeds": f"{len(variant)}, {len(base)}",
         "needed": str(seeds_needed(base, variant, difference)) if claim.direction else "–",
         "verdict": "**reproduced**" if holds else "**not reproduced**",
-        "commit": made_by,
+        "commit": ", ".join(sorted(one | other)),
     }
 
 
@@ -203,13 +197,16 @@ def theory() -> str:
 
 def cost() -> str:
     """What the gradient term adds to a step, from speed.py's csv."""
-    rows = pd.read_csv(RESULTS / "speed.csv").set_index(["what", "threads"]).ms_median
+    rows = pd.read_csv(RESULTS / "speed.csv")
     pairs = {"DDPG+HER": (f"{DDPG}.py", f"{REENGAGE}.py"), "SAC+HER": (f"{SAC}.py --alpha 0", f"{SAC}.py")}
     pairs["DQN+HER"] = (f"{DQN}.py --alpha 0", f"{DQN}.py")
-    table = [
-        {"": name} | {f"{n} threads": f"{100 * (rows[full, n] / rows[plain, n] - 1):+.0f} %" for n in (1, 2)}
-        for name, (plain, full) in pairs.items()
-    ]
+    table = []
+    for (machine, threads), group in rows.groupby(["machine", "threads"]):
+        time = group.set_index("what").ms_median
+        for name, (plain, full) in pairs.items():
+            if plain in time:
+                more = f"{100 * (time[full] / time[plain] - 1):+.0f} %"
+                table.append({"": name, "threads": str(threads), "the gradient term adds": more, "machine": machine})
     return markdown(table)
 
 

@@ -249,7 +249,8 @@ def main() -> None:
         print()
         rows.append([name, threads, *row, share, gflops, args.repeats, str(datetime.date.today()), software])
     old, new = pd.read_csv(RESULTS), pd.DataFrame(rows, columns=COLUMNS)
-    pd.concat([old[~old.what.isin(measures)], new])[COLUMNS].to_csv(RESULTS, index=False)
+    rows = pd.concat([old, new]).drop_duplicates(["what", "threads", "machine"], keep="last")
+    rows[COLUMNS].to_csv(RESULTS, index=False)
 
 
 if __name__ == "__main__":

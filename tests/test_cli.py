@@ -230,7 +230,7 @@ NUMBERS = {
     "num-envs": [0, -1],
     "encoder-layers": [0],
     "embedding-size": [0],
-    "hidden-layers": [0],
+    "hidden-layers": [0, 100_000],
     "hidden-size": [0, 10_000_000],
     "learning-rate": [0, -1, "nan", "inf"],
     "batch-size": [0, -1, 1_000_000_000],
