@@ -2,17 +2,19 @@
 
     python benchmarks/sweep.py continuousseek --jobs 2
 
-Each run is one process with one thread of PyTorch and lives in runs/<grid>/. A sweep can be killed and started again:
-finished runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others,
-and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one
-where its script has changed since; `--again` runs those anew. `--seeds 100 102` takes other seeds, whose evaluations
-are in <grid>_seeds_100_102.csv, and `--only PATTERN` the runs whose command matches it. On a cluster the same
+Each run is one process with one thread of PyTorch and lives in runs/<grid>/ until its evaluations are in the csv, which
+is what a finished run is; then its checkpoint goes, its policy stays. A sweep can be killed and started again: finished
+runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others, and is
+named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one where its
+script has changed since; `--again` runs those anew. `--seeds 100 102` takes other seeds, whose evaluations are in
+<grid>_seeds_100_102.csv, and `--only PATTERN` the runs whose command matches it. On a cluster the same
 command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray;
 the checkout must be on a file system that all machines share).
 """
 
 import argparse
 import datetime
+import itertools
 import os
 import re
 import shutil
@@ -26,6 +28,7 @@ import pandas as pd
 from machine import machine
 from tqdm import tqdm
 
+RUN = ["script", "flags", "seed"]  # what names a run in a csv
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -93,65 +96,58 @@ def commit(script: str) -> str:
     return git("rev-parse", "--short", "HEAD") + "+" * bool(changed)
 
 
-def state(grid: str, script: str, flags: str, seed: int) -> str:
-    """What has become of a run: new, unfinished, finished, or finished with another form of the script."""
-    folder = ROOT / "runs" / run_name(grid, script, flags, seed)
-    if not (folder / "finished").exists():
-        return "unfinished" if (folder / "checkpoint.pt").exists() else "new"
-    made_by = (folder / "finished").read_text()
+def has_changed(script: str, made_by: str) -> bool:
+    """Whether a script, or the environments, are no longer those of a commit."""
     command = ["git", "diff", "--quiet", made_by, "--", f"{script}.py", "envs.py"]
-    same = "+" not in made_by and subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
-    return "finished" if same else f"finished with {made_by}, since when the script has changed"
+    return "+" in made_by or subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode != 0
 
 
-def run(grid: str, script: str, flags: str, seed: int, threads: int, again: bool) -> str | None:
-    """Trains one run to its end, from its checkpoint where there is one; returns what went wrong.
+def results(name: str) -> pd.DataFrame:
+    """The evaluations of all finished runs, one row each."""
+    path = RESULTS / f"{name}.csv"
+    return pd.read_csv(path, dtype=dict(commit=str)) if path.exists() else pd.DataFrame(columns=[*RUN, "commit"])
 
-    Its output goes to a log beside its folder.
+
+def state(name: str, grid: str, script: str, flags: str, seed: int) -> str:
+    """What has become of a run: new, unfinished, finished, or finished with another form of the script."""
+    rows = results(name)
+    for made_by in rows[(rows[RUN] == [script, flags, seed]).all(axis=1)]["commit"].unique():
+        return f"finished with {made_by}, since when it has changed" if has_changed(script, made_by) else "finished"
+    return "unfinished" if (ROOT / "runs" / run_name(grid, script, flags, seed) / "checkpoint.pt").exists() else "new"
+
+
+def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[tuple[str, str, int], str, str | None]:
+    """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder.
+
+    Returns what names the run in the csv, the commit that made it, and what went wrong.
     """
-    name = run_name(grid, script, flags, seed)
-    folder, known = ROOT / "runs" / name, state(grid, script, flags, seed)
-    if again and "changed" in known:
-        shutil.rmtree(folder)
-    elif "finished" in known.split():
-        return None
-    command = [sys.executable, f"{script}.py"]
-    if (folder / "checkpoint.pt").exists():
-        command += ["--resume", f"runs/{name}"]
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint
-        command += [*flags.split(), "--seed", str(seed), "--run-name", name]
+    name, made_by = run_name(grid, script, flags, seed), commit(script)
+    folder = ROOT / "runs" / name
+    log, begun_by = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "commit"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made_by, environment = commit(script), os.environ | {"OMP_NUM_THREADS": str(threads)}
-    log = folder.parent / f"{folder.name}.log"
+    command = [sys.executable, f"{script}.py"]
+    if (folder / "checkpoint.pt").exists() and begun_by.exists():
+        command += ["--resume", f"runs/{name}"]
+        begun = begun_by.read_text()
+        made_by = f"{begun.rstrip('+')}+" if has_changed(script, begun) else begun
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint, or is run anew
+        command += [*flags.split(), "--seed", str(seed), "--run-name", name]
+        begun_by.write_text(made_by)
     with open(log, "a") as file:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         status = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
-    if status:
-        return f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
-    (folder / "finished").write_text(made_by)
-    return None
+    problem = f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
+    return (script, flags, seed), made_by, problem if status else None
 
 
 def expected_minutes(grid: str, script: str, flags: str) -> float:
     """How long a run took when the grid's csv was made, or one of the script on the environment; nan where none was."""
-    path = RESULTS / f"{grid}.csv"
-    rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["script", "flags", "seed", "wall_seconds"])
+    rows = results(grid)
     rows = rows[(rows["script"] == script) & rows["flags"].str.startswith(" ".join(flags.split()[:2]))]
     same = rows[rows["flags"] == flags]
     rows = rows if same.empty else same
-    return rows.groupby("seed").wall_seconds.max().median() / 60
-
-
-def dry_run(tasks: list[tuple[str, str, str, int]], jobs: int, again: bool) -> None:
-    """Prints the runs, what has become of them, and the minutes that those left should take."""
-    left, unknown = 0.0, 0
-    for grid, script, flags, seed in tasks:
-        minutes, known = expected_minutes(grid, script, flags), state(grid, script, flags, seed)
-        if "finished" not in known.split() or (again and "changed" in known):
-            left, unknown = left + np.nan_to_num(minutes), unknown + np.isnan(minutes)
-        print(f"{minutes:6.1f} minutes  {script}.py {flags} --seed {seed}: {known}")
-    rest = f", and {unknown} of which no time is known" if unknown else ""
-    print(f"{len(tasks)} runs; what is left should take {left / jobs:.0f} minutes with {jobs} at a time{rest}")
+    return np.nan if rows.empty else rows.groupby("seed").wall_seconds.max().median() / 60
 
 
 def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
@@ -160,20 +156,15 @@ def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
     return sorted(runs, key=lambda run: run[2])
 
 
-def collect(grid: str, seeds: list[int] | None, name: str) -> Path:
-    """Writes the evaluations of a grid's finished runs, one row each."""
-    frames = []
-    for script, flags, seed in runs_of(grid, seeds):
-        folder = ROOT / "runs" / run_name(grid, script, flags, seed)
-        if (folder / "finished").exists():
-            frame = pd.read_csv(folder / "evaluations.csv")
-            date = datetime.date.fromtimestamp((folder / "finished").stat().st_mtime)
-            made = dict(date=date, machine=machine(), commit=(folder / "finished").read_text())
-            frames.append(frame.assign(script=script, flags=flags, seed=seed, **made))
-    path = RESULTS / f"{name}.csv"
-    if frames:
-        pd.concat(frames).to_csv(path, index=False)
-    return path
+def collect(name: str, grid: str, script: str, flags: str, seed: int, made_by: str) -> None:
+    """Writes the evaluations of a run that has ended to the csv, in the place of older ones of the same run."""
+    folder, others = ROOT / "runs" / run_name(grid, script, flags, seed), results(name)
+    others = others[(others[RUN] != [script, flags, seed]).any(axis=1)]
+    rows = pd.read_csv(folder / "evaluations.csv").assign(script=script, flags=flags, seed=seed)
+    rows = rows.assign(date=datetime.date.today(), machine=machine(), commit=made_by)
+    rows = rows if others.empty else pd.concat([others, rows])
+    rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.csv", index=False)
+    (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
 
 
 def use_cluster(backend: str, address: str | None) -> None:
@@ -206,20 +197,31 @@ def main() -> None:
     if args.seeds:
         seeds = list(range(args.seeds[0], args.seeds[1] + 1))
         name = f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
-    runs = runs_of(args.grid, seeds)
-    tasks = [(args.grid, *run) for run in runs if re.search(args.only, f"{run[0]}.py {run[1]}")]
+    runs = [run for run in runs_of(args.grid, seeds) if re.search(args.only, f"{run[0]}.py {run[1]}")]
+    states = [state(name, args.grid, *run) for run in runs]
+    wanted = [known in ("new", "unfinished") or (args.again and known != "finished") for known in states]
+    tasks = list(itertools.compress(runs, wanted))
+    minutes = [expected_minutes(args.grid, script, flags) for script, flags, _ in tasks]
     if args.dry_run:
-        return dry_run(tasks, args.jobs, args.again)
+        for (script, flags, seed), known in zip(runs, states, strict=True):
+            print(f"{expected_minutes(args.grid, script, flags):6.1f} min  {script}.py {flags} --seed {seed}: {known}")
+    unknown = f", and {np.isnan(minutes).sum()} of which no time is known" if np.isnan(minutes).any() else ""
+    total = f"about {np.nansum(minutes) / args.jobs:.0f} minutes with {args.jobs} at a time{unknown}"
+    print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
+    if args.dry_run:
+        return
     use_cluster(args.backend, args.address)
     failed = []
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
         return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
-        calls = (joblib.delayed(run)(*task, args.threads, args.again) for task in tasks)
-        for problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
-            collect(args.grid, seeds, name)
-            failed += [problem] if problem else []
-    path = collect(args.grid, seeds, name).relative_to(ROOT)
-    print(f"{len(tasks) - len(failed)} of {len(tasks)} runs are finished: {path}", *failed, sep="\n")
+        calls = (joblib.delayed(run)(args.grid, *task, args.threads) for task in tasks)
+        for task, made_by, problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
+            if problem:
+                failed.append(problem)
+            else:
+                collect(name, args.grid, *task, made_by)
+    path = (RESULTS / f"{name}.csv").relative_to(ROOT)
+    print(f"{len(tasks) - len(failed)} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
     sys.exit(bool(failed))
 
 
