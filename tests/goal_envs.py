@@ -5,6 +5,8 @@ import os
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 
 class GoalEnv(gym.Env):
@@ -156,28 +158,40 @@ class Sets(gym.Env):
         return observation, reward, False, False, {"is_success": near}
 
 
-class Directions(gym.ActionWrapper):
-    """Discrete actions −1, 0, 1, …: as far as possible up or down one coordinate of the environment's action."""
+class Directions(gym.Env):
+    """Discrete actions −1, 0, 1, …: as far as possible up or down one coordinate of an environment's action."""
 
     def __init__(self, env):
-        super().__init__(env)
+        self.env, self.reset, self.compute_reward = env, env.reset, env.compute_reward
+        self.observation_space = env.observation_space
         low, high = env.action_space.low, env.action_space.high
         middle, units = (low + high) / 2, np.eye(low.size).reshape(-1, *low.shape)
         self.directions = [middle + sign * unit * (high - low) / 2 for unit in units for sign in (1, -1)]
         self.action_space = Discrete(len(self.directions), start=-1)
 
-    def action(self, action):
+    def step(self, action):
         assert self.action_space.contains(action), action
-        return self.directions[action + 1].astype(self.env.action_space.dtype)
+        return self.env.step(self.directions[action + 1].astype(self.env.action_space.dtype))
 
 
-def register_discrete(env_id, limit, create):
+def in_turn(create):
+    """A vector class: copies that step one after another, quicker than processes where a step is this small."""
+
+    def vector_env(num_envs, autoreset_mode, max_episode_steps, **kwargs):
+        copies = [lambda: TimeLimit(create(**kwargs), max_episode_steps)] * num_envs
+        return SyncVectorEnv(copies, autoreset_mode=autoreset_mode)
+
+    return vector_env
+
+
+def register_discrete(env_id, limit, create, vector=False):
     """Registers the twin that has Discrete actions: DiscreteWalk-v0 of Walk-v0."""
 
     def entry_point(**kwargs):
         return Directions(create(**kwargs))
 
-    gym.register(f"Discrete{env_id}", entry_point, max_episode_steps=limit)
+    vector_entry_point = in_turn(entry_point) if vector else None
+    gym.register(f"Discrete{env_id}", entry_point, max_episode_steps=limit, vector_entry_point=vector_entry_point)
 
 
 class SetOf(gym.Env):
@@ -214,12 +228,20 @@ class SetOf(gym.Env):
         return observation | dict(desired_goal=self.rows.copy()), reward, terminated, truncated, info
 
 
-def register_set(name, limit, c_low, create):
+def register_set(name, limit, c_low, create, vector=False):
     """Registers the twin with sets of goals, SetOfWalk-v0 of Walk-v0."""
-    gym.register(f"SetOf{name}", lambda **kwargs: SetOf(create(**kwargs), c_low), max_episode_steps=limit)
+
+    def entry_point(**kwargs):
+        return SetOf(create(**kwargs), c_low)
+
+    vector_entry_point = in_turn(entry_point) if vector else None
+    gym.register(f"SetOf{name}", entry_point, max_episode_steps=limit, vector_entry_point=vector_entry_point)
 
 
-for name, limit in (("Walk", 14), ("OneGoal", 14), ("Strict", 14), ("Poison", 5), ("Broken", 14)):
+gym.register("Walk-v0", Walk, max_episode_steps=14, vector_entry_point=in_turn(Walk))
+register_discrete("Walk-v0", 14, Walk, vector=True)
+register_set("Walk-v0", 14, 0, Walk, vector=True)
+for name, limit in (("OneGoal", 14), ("Strict", 14), ("Poison", 5), ("Broken", 14)):
     gym.register(f"{name}-v0", entry_point=f"goal_envs:{name}", max_episode_steps=limit)
     register_discrete(f"{name}-v0", limit, globals()[name])
 gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
@@ -227,7 +249,6 @@ gym.register("Endless-v0", entry_point="goal_envs:Walk")
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
     register_discrete(name, 50, lambda name=name, **kwargs: gym.make(f"gymnasium_robotics:{name}", **kwargs).unwrapped)
-register_set("Walk-v0", 14, 0, Walk)
 register_set("Endless-v0", None, 0, Walk)
 register_set("Poison-v0", 5, -1, Poison)
 register_set("Broken-v0", 14, 0, Broken)

@@ -36,7 +36,7 @@ WALK = (
 )
 FETCH = "--env-id FetchReach-v4 --num-envs 2 --eval-frequency 100 --learning-starts 100 --eval-episodes 2"
 MAZE = (
-    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":40} --c-low 0 --num-envs 2 --eval-frequency 100 '
+    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":40} --c-low 0 --eval-frequency 100 '
     "--learning-starts 100 --eval-episodes 2"
 )
 KINDS = {"hand": HAND, "walk": WALK, "fetch": FETCH, "maze": MAZE}
@@ -147,7 +147,7 @@ def test_a_finished_run_can_be_made_longer(run, train, script, kind):
 def test_a_signal_before_anything_happened(start, run, train, tmp_path, script):
     """The first checkpoint is that of step 0 then."""
     folder = tmp_path / "runs" / "r"
-    started = start(script, SMALL, SEEK[script], "--total-timesteps 200 --eval-episodes 3000 --run-name r")
+    started = start(script, SMALL, SEEK[script], "--total-timesteps 200 --eval-episodes 1000 --run-name r")
     deadline = time.monotonic() + 100
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -225,7 +225,8 @@ def test_signals_reach_the_processes_of_the_environments_too(run, tmp_path, scri
 def test_disk_full(tmp_path, script):
     """The limit on a file's size stands for it: the first checkpoint fits, one with more episodes does not."""
     flags = (
-        f"{SMALL} {SEEK[script]} --run-name r --total-timesteps 4000 --checkpoint-frequency 500 --buffer-size 100000"
+        f"{SMALL} {SEEK[script]} --run-name r --total-timesteps 4000 --checkpoint-frequency 500 --buffer-size 100000 "
+        "--utd-ratio 0.05"
     )
     command = f"ulimit -f 150; exec {sys.executable} {ROOT}/{script}.py {shlex.join(flags.split())}"
     finished = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=300)
