@@ -1,10 +1,10 @@
-"""Trains with an α that needs no tuning: the gradient term keeps a fixed share of the value term's size.
+"""Trains with an α that is not tuned: the gradient term counts at most as a share of the value term.
 
-    python benchmarks/alpha_rule.py ddpg_her_reengage --share 0.3 --env-id HandReach-v2 --seed 100 --run-name rule/x
+    python benchmarks/alpha_rule.py ddpg_her_reengage --share 0.3 --env-id HandReach-v2 --alpha 0.067 --run-name rule/x
 
-After every update α = share · (running mean of the value loss) / (running mean of the gradient loss), over the last
-thousand updates or so. All other words go to the script; `losses/alpha` in TensorBoard shows what α became. Such a run
-cannot be resumed, because the means are in no checkpoint. What came of it: docs/choosing_alpha.md.
+After every update α = min(--alpha, share · value loss / gradient loss), of their running means over the last thousand
+updates or so. Without the bound a critic that ignores its goal would be rewarded: its gradient loss falls, α grows, and
+it ignores the goal all the more. All other words go to the script; `losses/alpha` in TensorBoard shows what α became.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def balanced(loss_function, share: float):
         alpha = args.alpha if alpha is None else alpha
         total, metrics = loss_function(*inputs, replace(args, alpha=alpha))
         means.lerp_(torch.stack([metrics["value_loss"], metrics["gradient_loss"]]).double(), 1 - DECAY)
-        alpha = float(share * means[0] / means[1].clamp(min=1e-9))
+        alpha = min(args.alpha, float(share * means[0] / means[1]))
         return total, metrics | dict(alpha=torch.tensor(alpha))
 
     return loss

@@ -125,14 +125,14 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[tu
     folder = ROOT / "runs" / name
     log, begun_by = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "commit"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, f"{script}.py"]
+    command = [sys.executable, f"{script}.py", *flags.split()]
     if (folder / "checkpoint.pt").exists() and begun_by.exists():
         command += ["--resume", f"runs/{name}"]
         begun = begun_by.read_text()
         made_by = f"{begun.rstrip('+')}+" if has_changed(script, begun) else begun
     else:
         shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint, or is run anew
-        command += [*flags.split(), "--seed", str(seed), "--run-name", name]
+        command += ["--seed", str(seed), "--run-name", name]
         begun_by.write_text(made_by)
     with open(log, "a") as file:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
