@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OLD_FORM = "4f8b65d"  # the scripts' step-wise form: what is in csv files without a column of commits
+OLD_FORM = "4f8b65d"  # the scripts' step-wise form
 HEAD = """# The paper's claims, one by one
 
 `python benchmarks/claims.py > docs/results.md` prints this page from the csv files in
@@ -127,7 +127,7 @@ def ours(claim: Claim, variant: tuple[str, str]) -> tuple[np.ndarray, set[str]]:
     script, flags = variant
     rows = rows[(rows["script"] == script) & (rows["flags"] == f"--env-id {claim.env_id} {flags}".strip())]
     values = rows.groupby("seed")[claim.measure].apply(of_curve, end=claim.end).to_numpy()
-    return values, set(rows["commit"]) if "commit" in rows else {OLD_FORM}
+    return values, set(rows["commit"])
 
 
 def papers(claim: Claim) -> float | None:

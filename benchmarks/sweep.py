@@ -69,6 +69,11 @@ GRIDS = {
             (3, " --soft-target both-sampled"),
         )
     ],
+    # How "the soft target in both terms" can be read: with --seeds 100 101, as an experiment beside bitflip's seeds
+    "bitflip_readings": [
+        (2, DQN, f"--env-id BitFlip-v0 --soft-target {flags}")
+        for flags in ("both", "both-sampled", "both --clip-target", "both --temperature 1", "both --alpha 0.000625")
+    ],
     "sac": [
         (5, SAC, f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
         for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
