@@ -15,6 +15,7 @@ import torch
 from conftest import (
     CONTINUOUS,
     DISCRETE,
+    DISTINCT,
     ROOT,
     SCRIPTS,
     SEEK,
@@ -304,7 +305,7 @@ class Malicious:
 @pytest.mark.parametrize(
     ("file", "flags"), [("checkpoint.pt", "--total-timesteps 100 --resume"), ("policy.pt", "--evaluate")]
 )
-@pytest.mark.parametrize("script", ["ddpg_her_reengage", *SETS])  # what reads them is the same text in all scripts
+@pytest.mark.parametrize("script", DISTINCT)
 def test_bad_checkpoints(run, train, tmp_path, script, file, flags):
     good = train(script, "good", SEEK[script], "--total-timesteps 60")
     data, saved = (good / file).read_bytes(), torch.load(good / file, weights_only=True)
@@ -371,6 +372,7 @@ def test_a_run_keeps_its_settings(run, train, tmp_path, script):
 
 @pytest.mark.parametrize(("how", "words"), [("raise", "KeyError"), ("exit", "process"), ("goal", "goal")])
 @pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("script", DISTINCT)
 def test_an_environment_that_breaks_is_one_line(run, tmp_path, script, how, words, num_envs):
     """Also in a process of its own; the run so far is kept."""
     if how == "exit" and num_envs == 1:

@@ -14,6 +14,7 @@ import torch
 from conftest import (
     CONTINUOUS,
     DISCRETE,
+    DISTINCT,
     ROOT,
     SEEK,
     SETS,
@@ -49,6 +50,8 @@ def flags_of(script, kind):
     flags = fitting(script, KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", ""))
     if script in DISCRETE + SETS and "goal_envs" not in flags:
         pytest.skip("an environment of another kind")
+    if kind == "fetch" and script not in DISTINCT:
+        pytest.skip("processes of environments are the same text in all scripts")
     return flags
 
 
@@ -200,10 +203,9 @@ def test_a_second_signal_stops_at_once(start, tmp_path, script):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", DISTINCT[:1])
 def test_signals_reach_the_processes_of_the_environments_too(run, tmp_path, script, number):
     """A terminal sends SIGINT, and a cluster SIGTERM, to all of them; the run is saved all the same."""
-    if script in DISCRETE + SETS:
-        pytest.skip("an environment of another kind")
     command = [sys.executable, str(ROOT / f"{script}.py"), *SMALL.split(), *FETCH.split(), "--run-name", "r"]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = subprocess.Popen(command, cwd=tmp_path, **pipes, start_new_session=True)
@@ -222,6 +224,7 @@ def test_signals_reach_the_processes_of_the_environments_too(run, tmp_path, scri
     assert (finished.status, finished.err) == (0, "")
 
 
+@pytest.mark.parametrize("script", DISTINCT)
 def test_disk_full(tmp_path, script):
     """The limit on a file's size stands for it: the first checkpoint fits, one with more episodes does not."""
     flags = (
