@@ -2,33 +2,33 @@
 
     python benchmarks/claims.py > docs/results.md
 
-Everything in it comes from benchmarks/results/*.csv. A run is measured by its mean over all evaluations after the first
-(how fast it learns, and how well) or by its last five (the end). Intervals are 95 % bootstrap intervals over seeds.
+Everything in it comes from benchmarks/results/*.csv. A run is measured by its mean over all evaluations (how fast it
+learns, and how well) or by its last five (the end). Intervals are 95 % bootstrap intervals over seeds.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from data import GREEDY, RESULTS, STEP_WISE, of_curve, paper_curve, runs
 from scipy import stats
 
-RESULTS = Path(__file__).resolve().parent / "results"
-OLD_FORM = "4f8b65d"  # the scripts' step-wise form
-HEAD = """# The paper's claims, one by one
+SAME = 0.1  # a difference in success rate that counts as none
+HEAD = f"""# The paper's claims, one by one
 
 `python benchmarks/claims.py > docs/results.md` prints this page from the csv files in
 [benchmarks/results](../benchmarks/results); the command of each grid is `python benchmarks/sweep.py GRID`.
 
 **The rule.** Two variants are compared by the difference of their means over seeds, with a 95 % bootstrap interval
-(10,000 resamples of the seeds of each). A run counts by its mean over all evaluations after the first, or by its last
-five where the claim is about the end. *Reproduced*: the interval excludes zero in the paper's direction; where the
-paper sees no difference, it includes zero. *Not reproduced*: otherwise. The paper's column is the same difference in
-its curves. Rows of commit {old} are from the scripts' step-wise form and are being run anew.
+(10,000 resamples of the seeds of each). A run counts by its mean over all evaluations, or by its last five where the
+claim is about the end. *Reproduced*: the interval excludes zero in the paper's direction; where the paper sees no
+difference, it lies within ±{SAME}. *Not reproduced*: otherwise. *Not run*: fewer than two seeds, or runs that are too
+short for a claim about the end. The paper's column is the same difference in its curves, up to the length of our runs.
+Rows of commit {STEP_WISE} are from the scripts' step-wise form; runs of the form of rounds take their place.
 
-**Power.** The column *needed* says how many seeds of each variant find a difference of the paper's size (of ours, where
-the paper has no curve) in four of five tries at the 5 % level, given the spread of our runs. With three seeds a
-bootstrap interval is narrower than it should be.
+**Power.** The column *needed* says how many seeds of each variant find a difference of the paper's size in four of
+five tries at the 5 % level, given the spread of our runs. With three seeds a bootstrap interval is narrower than it
+should be.
 """
 
 
@@ -38,119 +38,102 @@ class Claim(NamedTuple):
     text: str
     grid: str
     env_id: str
-    base: tuple[str, str]  # script and flags besides the environment
-    variant: tuple[str, str]
+    base: str  # script and flags besides the environment
+    variant: str
     direction: int
-    paper: tuple[tuple[str, str | None], tuple[str, str | None]] | None = None  # panel and α of base and variant
+    paper: tuple[tuple[str, str | None], tuple[str, str | None]] | None = None  # panel and α; None: paper_grid.csv
     measure: str = "success_rate"
-    end: bool = False  # the last five evaluations instead of all
+    end: int = 0  # the last five evaluations instead of all, of runs of at least so many steps
 
 
 DDPG, SAC, DQN, MULTI = "ddpg_her", "sac_her_reengage", "dqn_her_reengage", "ddpg_multi_reengage"
-REENGAGE, SMALL = "ddpg_her_reengage", " --hidden-size 64 --batch-size 128 --total-timesteps 80000"
-GREEDY = ("greedy", "")  # no training: its mean return is in noisyseek_greedy.csv
+REENGAGE, RETURN = "ddpg_her_reengage", "episodic_return"
 SEEK, HAND, BITS = "continuousseek_d", "handreach_normalized", "bitflip_d40_"
+SEEK5 = f"{SEEK}5_lr0.001_batch512", f"{SEEK}5_lr0.0015_batch512"  # the baseline's and ReenGAGE's best settings
+SEEK10 = f"{SEEK}10_lr0.0005_batch256", f"{SEEK}10_lr0.001_batch512"
 CLAIMS = [
     Claim(
-        "The gradient term gains at d = 10", "continuousseek", "ContinuousSeek10-v0", (DDPG, ""), (REENGAGE, ""), 1,
-        ((f"{SEEK}10_lr0.0005_batch256", None), (f"{SEEK}10_lr0.001_batch512", "0.2/d")),
+        "The gradient term gains at d = 10", "continuousseek", "ContinuousSeek10-v0", DDPG, REENGAGE, 1,
+        ((SEEK10[0], None), (SEEK10[1], "0.2/d")),
     ),
     Claim(
-        "It gains at d = 20", "continuousseek", "ContinuousSeek20-v0", (DDPG, ""), (REENGAGE, ""), 1,
+        "It gains at d = 20", "continuousseek", "ContinuousSeek20-v0", DDPG, REENGAGE, 1,
         ((f"{SEEK}20_lr0.0005_batch256", None), (f"{SEEK}20_lr0.0005_batch128", "0.2/d")),
     ),
     Claim(
-        "It gains nothing at d = 5", "continuousseek", "ContinuousSeek5-v0", (DDPG, ""), (REENGAGE, ""), 0,
-        ((f"{SEEK}5_lr0.001_batch512", None), (f"{SEEK}5_lr0.0015_batch512", "0.2/d")),
+        "It gains little at d = 5", "continuousseek", "ContinuousSeek5-v0", DDPG, REENGAGE, 0,
+        ((SEEK5[0], None), (SEEK5[1], "0.2/d")),
     ),
     Claim(
-        "α = 0.1/d gains, too (d = 10)", "continuousseek", "ContinuousSeek10-v0", (DDPG, ""),
-        (REENGAGE, "--alpha 0.01"), 1, ((f"{SEEK}10_lr0.0005_batch256", None), (f"{SEEK}10_lr0.001_batch512", "0.1/d")),
+        "α = 0.1/d gains, too (d = 10)", "continuousseek", "ContinuousSeek10-v0", DDPG, f"{REENGAGE} --alpha 0.01", 1,
+        ((SEEK10[0], None), (SEEK10[1], "0.1/d")),
     ),
     Claim(
-        "α = 0.3/d gains, too (d = 10)", "continuousseek", "ContinuousSeek10-v0", (DDPG, ""),
-        (REENGAGE, "--alpha 0.03"), 1, ((f"{SEEK}10_lr0.0005_batch256", None), (f"{SEEK}10_lr0.001_batch512", "0.3/d")),
+        "α = 0.3/d gains, too (d = 10)", "continuousseek", "ContinuousSeek10-v0", DDPG, f"{REENGAGE} --alpha 0.03", 1,
+        ((SEEK10[0], None), (SEEK10[1], "0.3/d")),
     ),
     Claim(
-        "HandReach is learned faster", "handreach", "HandReach-v2", (DDPG, ""), (REENGAGE, "--alpha 0.01"), 1,
-        ((HAND, None), (HAND, "0.1*sigma^2/d")),
+        "HandReach is learned faster (α = 0.15/d; paper 0.1/d)", "handreach", "HandReach-v2", DDPG,
+        f"{REENGAGE} --alpha 0.01", 1, ((HAND, None), (HAND, "0.1*sigma^2/d")),
     ),
     Claim(
-        "HandReach ends the same", "handreach", "HandReach-v2", (DDPG, ""), (REENGAGE, "--alpha 0.01"), 0,
-        ((HAND, None), (HAND, "0.1*sigma^2/d")), end=True,
+        "HandReach ends the same (the same α)", "handreach", "HandReach-v2", DDPG, f"{REENGAGE} --alpha 0.01", 0,
+        ((HAND, None), (HAND, "0.1*sigma^2/d")), end=4_750_000,
     ),
     Claim(
-        "Too large an α hurts (HandReach, 0.02 against 0)", "handreach", "HandReach-v2", (DDPG, ""),
-        (REENGAGE, "--alpha 0.02"), -1, ((HAND, None), (HAND, "0.2*sigma^2/d")),
+        "Too large an α hurts in the end (0.3/d; paper 0.2/d)", "handreach", "HandReach-v2", DDPG,
+        f"{REENGAGE} --alpha 0.02", -1, ((HAND, None), (HAND, "0.2*sigma^2/d")), end=4_750_000,
     ),
     Claim(
-        "BitFlip, d = 40, gains with the gradient term", "bitflip", "BitFlip-v0", (DQN, "--alpha 0"), (DQN, ""), 1,
+        "BitFlip, d = 40, gains with the gradient term", "bitflip", "BitFlip-v0", f"{DQN} --alpha 0", DQN, 1,
         ((f"{BITS}gradonly_tau0.5", None), (f"{BITS}gradonly_tau0.5", "1.0/d")),
     ),
     Claim(
-        "The soft target in both terms fails", "bitflip", "BitFlip-v0", (DQN, "--alpha 0"),
-        (DQN, "--soft-target both"), -1, ((f"{BITS}bothterms_tau0.5", None), (f"{BITS}bothterms_tau0.5", "1.0/d")),
+        "The soft target in both terms fails", "bitflip", "BitFlip-v0", f"{DQN} --alpha 0",
+        f"{DQN} --soft-target both", -1, ((f"{BITS}bothterms_tau0.5", None), (f"{BITS}bothterms_tau0.5", "1.0/d")),
+    ),
+    Claim("SAC gains at d = 10", "sac", "ContinuousSeek10-v0", f"{SAC} --alpha 0", f"{SAC} --alpha 0.02", 1),
+    Claim("SAC gains at d = 5", "sac", "ContinuousSeek5-v0", f"{SAC} --alpha 0", f"{SAC} --alpha 0.04", 1),
+    Claim(
+        "Gate gradients gain on DriveSeek", "multi", "DriveSeek-v0", f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.1", 1,
+        (("driveseek_sharing", None), ("driveseek_sharing", "20/n_max")), RETURN,
     ),
     Claim(
-        "SAC gains at d = 10", "sac", "ContinuousSeek10-v0", (SAC, "--alpha 0"), (SAC, "--alpha 0.02"), 1,
-        (("continuousseek_sac_d10_best", None), ("continuousseek_sac_d10_best", "0.2/d")),
+        "Gate gradients gain on NoisySeek", "multi", "NoisySeek-v0", f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.5", 1,
+        (("noisyseek_allalpha", None), ("noisyseek_allalpha", "100/n_max")), RETURN,
     ),
     Claim(
-        "SAC gains nothing at d = 5", "sac", "ContinuousSeek5-v0", (SAC, "--alpha 0"), (SAC, "--alpha 0.04"), 0,
-        (("continuousseek_sac_d5_best", None), ("continuousseek_sac_d5_best", "0.2/d")),
+        "DDPG beats the greedy agent", "multi", "NoisySeek-v0", GREEDY, f"{MULTI} --alpha 0", 1,
+        (("noisyseek_allalpha", GREEDY), ("noisyseek_allalpha", None)), RETURN, end=80_000,
     ),
     Claim(
-        "Gate gradients gain on DriveSeek", "multi", "DriveSeek-v0", (MULTI, f"--alpha 0{SMALL}"),
-        (MULTI, f"--alpha 0.1{SMALL}"), 1, (("driveseek_sharing", None), ("driveseek_sharing", "20/n_max")),
-        measure="episodic_return",
+        "Gate gradients beat the greedy agent", "multi", "NoisySeek-v0", GREEDY, f"{MULTI} --alpha 0.5", 1,
+        (("noisyseek_allalpha", GREEDY), ("noisyseek_allalpha", "100/n_max")), RETURN, end=80_000,
     ),
     Claim(
-        "Gate gradients gain on NoisySeek", "multi", "NoisySeek-v0", (MULTI, f"--alpha 0{SMALL}"),
-        (MULTI, f"--alpha 0.5{SMALL}"), 1, (("noisyseek_allalpha", None), ("noisyseek_allalpha", "100/n_max")),
-        measure="episodic_return",
-    ),
-    Claim(
-        "DDPG beats the greedy agent", "multi", "NoisySeek-v0", GREEDY, (MULTI, f"--alpha 0{SMALL}"), 1,
-        (("noisyseek_allalpha", "greedy"), ("noisyseek_allalpha", None)), measure="episodic_return", end=True,
-    ),
-    Claim(
-        "Gate gradients beat the greedy agent", "multi", "NoisySeek-v0", GREEDY, (MULTI, f"--alpha 0.5{SMALL}"), 1,
-        (("noisyseek_allalpha", "greedy"), ("noisyseek_allalpha", "100/n_max")), measure="episodic_return", end=True,
-    ),
-    Claim(
-        "Sharing the encoder matters", "multi", "DriveSeek-v0", (MULTI, f"--alpha 0.1{SMALL} --separate-encoders"),
-        (MULTI, f"--alpha 0.1{SMALL}"), 1, (("driveseek_nosharing", "20/n_max"), ("driveseek_sharing", "20/n_max")),
-        measure="episodic_return",
+        "Sharing the encoder matters", "multi", "DriveSeek-v0", f"{MULTI} --alpha 0.1 --separate-encoders",
+        f"{MULTI} --alpha 0.1", 1, (("driveseek_nosharing", "20/n_max"), ("driveseek_sharing", "20/n_max")), RETURN,
     ),
 ]  # fmt: skip
 
 
-def of_curve(curve: pd.Series, end: bool) -> float:
-    """What a curve, evaluation by evaluation, counts by."""
-    return curve.iloc[-5:].mean() if end else curve.iloc[1:].mean()
-
-
-def ours(claim: Claim, variant: tuple[str, str]) -> tuple[np.ndarray, set[str]]:
-    """One number for each seed, and the commits that made the runs."""
+def ours(claim: Claim, variant: str) -> tuple[np.ndarray, set[str], int]:
+    """One number for each seed, the commits that made the runs, and their length in steps."""
     if variant == GREEDY:  # from so many episodes that it counts as known
-        return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return.repeat(2).to_numpy(), set()
-    rows = pd.read_csv(RESULTS / f"{claim.grid}.csv", dtype=dict(commit=str))
-    script, flags = variant
-    rows = rows[(rows["script"] == script) & (rows["flags"] == f"--env-id {claim.env_id} {flags}".strip())]
-    values = rows.groupby("seed")[claim.measure].apply(of_curve, end=claim.end).to_numpy()
-    return values, set(rows["commit"])
+        return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return.repeat(2).to_numpy(), set(), claim.end
+    rows = runs(claim.grid)
+    rows = rows[(rows.env_id == claim.env_id) & (rows.variant == variant)]
+    values = rows.groupby("seed")[claim.measure].apply(of_curve, end=bool(claim.end)).to_numpy()
+    return values, set(rows.commit), rows.global_step.max()
 
 
-def papers(claim: Claim) -> float | None:
-    """The difference in the paper's curves; None where it has none."""
+def papers(claim: Claim, last_step: float) -> float:
+    """The difference in the paper's curves up to a step; where it has none at our settings, in its grid's means."""
     if claim.paper is None:
-        return None
-    curves, values = pd.read_csv(RESULTS / "paper_curves.csv"), []
-    for panel, alpha in claim.paper:
-        rows = curves[(curves.panel == panel) & ((curves.method == "Greedy") == (alpha == "greedy"))]
-        rows = rows[rows.alpha.isna() if alpha in (None, "greedy") else rows.alpha == alpha]
-        values.append(of_curve(rows["mean"], claim.end))
-    return values[1] - values[0] if all(np.isfinite(values)) else None
+        grid = pd.read_csv(RESULTS / "paper_grid.csv").set_index(["env_id", "variant"])["mean"]
+        return grid[claim.env_id, claim.variant] - grid[claim.env_id, claim.base]
+    base, variant = (of_curve(paper_curve(*each, last_step)["mean"], bool(claim.end)) for each in claim.paper)
+    return variant - base
 
 
 def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> int:
@@ -162,25 +145,25 @@ def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> in
 
 def judge(claim: Claim) -> dict[str, str]:
     """A row of the table."""
-    row, digits = {"claim": claim.text, "environment": claim.env_id}, 1 if claim.measure == "episodic_return" else 2
-    (base, one), (variant, other) = ours(claim, claim.base), ours(claim, claim.variant)
-    published = papers(claim)
-    row["paper"] = "–" if published is None else f"{published:+.{digits}f}"
-    if min(len(base), len(variant)) < 2:
+    row, digits = {"claim": claim.text, "environment": claim.env_id}, 1 if claim.measure == RETURN else 2
+    (base, one, last), (variant, other, _) = ours(claim, claim.base), ours(claim, claim.variant)
+    too_few = min(len(base), len(variant)) < 2 or last < claim.end
+    published = papers(claim, np.inf if too_few else last)
+    row["paper"] = f"{published:+.{digits}f}"
+    if too_few:
         missing = dict.fromkeys(("ours", "95 % interval", "seeds", "needed", "verdict", "commit"), "–")
         return row | missing | {"verdict": "not run"}
-    interval = stats.bootstrap(
+    low, high = stats.bootstrap(
         (variant, base), lambda a, b, axis: a.mean(axis) - b.mean(axis), n_resamples=10_000, method="percentile",
         rng=np.random.default_rng(0), vectorized=True,
     ).confidence_interval  # fmt: skip
-    low, high = interval
-    difference = published or variant.mean() - base.mean()
-    holds = low <= 0 <= high if claim.direction == 0 else min(claim.direction * low, claim.direction * high) > 0
+    same = -SAME <= low <= high <= SAME
+    holds = min(claim.direction * low, claim.direction * high) > 0 if claim.direction else same
     return row | {
         "ours": f"{variant.mean() - base.mean():+.{digits}f}",
         "95 % interval": f"{low:+.{digits}f} to {high:+.{digits}f}",
         "seeds": str(len(variant)) if claim.base == GREEDY else f"{len(variant)}, {len(base)}",
-        "needed": str(seeds_needed(base, variant, difference)) if claim.direction else "–",
+        "needed": str(seeds_needed(base, variant, published)) if claim.direction else "–",
         "verdict": "**reproduced**" if holds else "**not reproduced**",
         "commit": ", ".join(sorted(one | other)),
     }
@@ -222,7 +205,7 @@ def cost() -> str:
 
 
 def main() -> None:
-    print(HEAD.format(old=OLD_FORM))
+    print(HEAD)
     print(markdown([judge(claim) for claim in CLAIMS]))
     print("\n**O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)):\n")
     print(theory())

@@ -22,10 +22,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from data import RESULTS, of_curve, paper_curve, runs
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"  # colour-blind safe (Okabe and Ito)
 # variant, that is a script and its flags besides the environment → name and colour
 VARIANTS = {
@@ -42,10 +42,6 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0.1": ("Multi-ReenGAGE", RED),
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
 }
-SMALL_SIZE = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
-
-
-EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 
 
 class Measure(NamedTuple):
@@ -96,16 +92,10 @@ PAPER = {
 }
 
 
-def paper_curve(env_id: str, variant: str) -> pd.DataFrame | None:
-    """The published mean at each evaluation point, columns x and mean; None where there is none to compare."""
-    if variant not in PAPER.get(env_id, {}):
-        return None
-    panel, alpha = PAPER[env_id][variant]
-    curves = pd.read_csv(RESULTS / "paper_curves.csv")
-    curves = curves[(curves.panel == panel) & (curves.method != "Greedy")]
-    after = curves.x_name == "epoch"  # epoch 0 is evaluated after its training
-    curves.loc[after, "x"] = (curves.x[after] + 1) * EPOCH
-    return curves[curves.alpha.isna() if alpha is None else curves.alpha == alpha]
+def published_curve(env_id: str, variant: str, last_step: int) -> pd.DataFrame | None:
+    """The published mean and deviation up to a step; None where there is no curve to compare."""
+    known = PAPER.get(env_id, {}).get(variant)
+    return paper_curve(*known, last_step) if known else None
 
 
 def greedy_agent() -> float:
@@ -113,9 +103,9 @@ def greedy_agent() -> float:
     return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return[0]
 
 
-def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, y: str) -> None:
+def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, y: str) -> None:
     """One panel: every variant's curve of y on one environment, and the paper's dashed."""
-    for variant, group in runs.groupby("variant"):
+    for variant, group in rows.groupby("variant"):
         name, color = VARIANTS[variant]
         step = group.groupby("global_step")
         mean = step.mean(numeric_only=True)
@@ -126,12 +116,11 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
             (seeds,), np.mean, axis=0, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0)
         ).confidence_interval
         axes.fill_between(horizontal, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
-        paper = paper_curve(env_id, variant) if x == "global_step" else None
+        paper = published_curve(env_id, variant, rows.global_step.max()) if x == "global_step" else None
         if paper is not None:
-            paper = paper[paper.x <= runs.global_step.max()]
-            axes.plot(paper.x / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
+            axes.plot(paper.index / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
             band = paper["mean"] - paper["std"], paper["mean"] + paper["std"]
-            axes.fill_between(paper.x / 1_000, *band, color=color, alpha=0.08, linewidth=0)
+            axes.fill_between(paper.index / 1_000, *band, color=color, alpha=0.08, linewidth=0)
     if env_id == "NoisySeek-v0":
         axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
     axes.set(title=env_id, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
@@ -141,26 +130,26 @@ def draw(axes: plt.Axes, runs: pd.DataFrame, env_id: str, x: str, x_label: str, 
 def summary(curve: pd.Series, y: str) -> list[str]:
     """Last value of a curve over steps, its mean, and the first step at which it is at the threshold."""
     measure = MEASURES[y]
-    values = [f"{value:.{measure.digits}f}" for value in (curve.iloc[-1], curve.mean())]
+    values = [f"{value:.{measure.digits}f}" for value in (curve.iloc[-1], of_curve(curve))]
     reached = curve.index[curve >= measure.threshold]
     return [*values, f"{reached[0]:,}" if len(reached) else "–"]
 
 
 def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
     """The paper's summary up to a step; of its grid of settings, final value and mean alone are known."""
-    paper = paper_curve(env_id, variant)
+    paper = published_curve(env_id, variant, last_step)
     if paper is not None:
-        return summary(paper[paper.x <= last_step].set_index("x")["mean"], y)
+        return summary(paper["mean"], y)
     grid = pd.read_csv(RESULTS / "paper_grid.csv", dtype=str)
     grid = grid[(grid.env_id == env_id) & (grid.variant == variant)]
     return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
 
 
-def table(runs: pd.DataFrame, y: str) -> str:
+def table(rows: pd.DataFrame, y: str) -> str:
     """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
     to = f"steps to {MEASURES[y].threshold}"
     lines = [f"| environment | script | seeds | final | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
-    for (env_id, variant), group in runs.groupby(["env_id", "variant"]):
+    for (env_id, variant), group in rows.groupby(["env_id", "variant"]):
         command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])
         ours = summary(group.groupby("global_step")[y].mean(), y)
         theirs = published(env_id, variant, group.global_step.max(), y)
@@ -172,27 +161,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip", "multi"))
     grid = parser.parse_args().grid
-    runs = pd.read_csv(RESULTS / f"{grid}.csv")
-    runs["env_id"] = runs["flags"].str.extract(r"--env-id (\S+)")
-    runs["variant"] = runs.script + runs["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
-    runs["variant"] = runs.variant.str.removesuffix(SMALL_SIZE)
-    drawn = runs.variant.isin(VARIANTS) & ~((grid == "continuousseek") & runs.variant.str.contains("--alpha"))
-    runs = runs[drawn]  # without the ablations
+    rows = runs(grid)
+    drawn = rows.variant.isin(VARIANTS) & ~((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
+    rows = rows[drawn]  # without the ablations
     y = "episodic_return" if grid == "multi" else "success_rate"
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
-        env_ids = sorted(runs.env_id.unique(), key=lambda env_id: runs[runs.env_id == env_id].global_step.max())
+        env_ids = sorted(rows.env_id.unique(), key=lambda env_id: rows[rows.env_id == env_id].global_step.max())
         panels = [("global_step", "thousand steps", env_id) for env_id in env_ids]
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
     for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
-        draw(each, runs[runs.env_id == env_id], env_id, x, label, y)
+        draw(each, rows[rows.env_id == env_id], env_id, x, label, y)
     lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
     columns = len(lines) if len(lines) <= 3 else (len(lines) + 1) // 2
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
-    print(table(runs, y))
+    print(table(rows, y))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/plot_alpha.py
 
-writes docs/images/alpha.png and .svg. A point is the mean over seeds of the mean over all evaluations after the first,
-with its 95 % bootstrap interval; the paper's are dashed. A run at the script's default says so by its flags alone.
+writes docs/images/alpha.png and .svg. A point is the mean over seeds of the mean over all evaluations, with its 95 %
+bootstrap interval. The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch.
 """
 
 import importlib
@@ -18,8 +18,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import DDPG, DQN, MULTI, REENGAGE, SAC, SMALL, of_curve
-from plot import BLUE, IMAGES, RED, RESULTS
+from claims import DDPG, DQN, MULTI, REENGAGE, SAC
+from data import RESULTS, of_curve, paper_curve, runs
+from plot import BLUE, IMAGES, RED
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -63,24 +64,27 @@ PANELS = [
 ]  # fmt: skip
 
 
-def ours(panel: Panel) -> pd.DataFrame:
-    """Every run that differs from the environment's settings by α alone: its multiple of the unit, and its value."""
-    rows = pd.read_csv(RESULTS / f"{panel.grid}.csv")
+def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
+    """Every run that differs from the environment's settings by α alone: its multiple of the unit and its value.
+
+    Also the length of the runs.
+    """
+    rows = runs(panel.grid)
+    rows = rows[(rows.env_id == panel.env_id) & rows.variant.str.fullmatch(rf"({panel.script}( --alpha \S+)?|{DDPG})")]
     default = importlib.import_module(panel.script).PAPER_SETTINGS[panel.env_id].get("alpha", 0.01)
-    pattern = rf"--env-id {panel.env_id}( --alpha (?P<alpha>\S+))?({SMALL})?"
-    rows = rows[rows["flags"].str.fullmatch(pattern) & rows["script"].isin([panel.script, DDPG])]
-    alpha = rows["flags"].str.extract(r"--alpha (\S+)")[0].astype(float).fillna(default)
-    rows = rows.assign(multiple=alpha.where(rows["script"] != DDPG, 0) / panel.unit)
-    return rows.groupby(["multiple", "seed"])[panel.measure].apply(of_curve, end=False).rename("value").reset_index()
+    alpha = rows.variant.str.extract(r"--alpha (\S+)")[0].astype(float).fillna(default).where(rows.script != DDPG, 0)
+    values = rows.groupby([alpha / panel.unit, "seed"])[panel.measure].apply(of_curve)
+    return values.rename_axis(["multiple", "seed"]).rename("value").reset_index(), rows.global_step.max()
 
 
-def papers(panel: Panel) -> pd.Series:
-    """The paper's means over evaluations by multiples of the unit."""
+def papers(panel: Panel, last_step: float) -> pd.Series:
+    """The paper's means over evaluations up to a step, by multiples of the unit."""
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
-    base = curves[(curves.panel == panel.paper[0]) & curves.alpha.isna() & (curves.method != "Greedy")]
-    rows = pd.concat([base, curves[(curves.panel == panel.paper[1]) & curves.alpha.notna()]])
-    multiple = rows.alpha.str.extract(r"^([\d.]+)(?:\*sigma\^2)?/(?:d|n_max)$")[0].astype(float).fillna(0)
-    return rows["mean"].groupby(multiple).apply(of_curve, end=False)
+    labels = curves[curves.panel == panel.paper[1]].alpha.dropna().unique()
+    number = re.compile(r"([\d.]+)(\*sigma\^2)?/(d|n_max)")
+    values = {0.0: of_curve(paper_curve(panel.paper[0], None, last_step)["mean"])}
+    values |= {float(number.match(a)[1]): of_curve(paper_curve(panel.paper[1], a, last_step)["mean"]) for a in labels}
+    return pd.Series(values).sort_index()
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -95,21 +99,22 @@ def main() -> None:
     figure, axes = plt.subplots(2, 5, figsize=(16, 6), layout="constrained")
     lines = ["| environment | unit | α | ours | 95 % interval | seeds | paper |", "|---" * 7 + "|"]
     for panel, each in zip(PANELS, axes.flat, strict=True):
-        groups, published = ours(panel).groupby("multiple").value, papers(panel)
+        values, last_step = ours(panel)
+        groups, published = values.groupby("multiple").value, papers(panel, last_step if len(values) else np.inf)
         bounds = np.array([interval(values.to_numpy()) for _, values in groups]).T
         mean, digits = groups.mean(), 1 if panel.measure == "episodic_return" else 2
         each.errorbar(mean.index, mean, np.abs(bounds - mean.to_numpy()), fmt="o-", color=RED, capsize=3, label="ours")
         each.plot(published.index, published, "s--", color=BLUE, mfc="none", label="paper")
         each.set(title=panel.title, xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
-        each.margins(y=0.1)
-        each.set_ylim(bottom=0)
+        each.set_ylim(0, 1.1 * np.nanmax([*bounds[1:].flat, *mean, *published]))
         each.grid(alpha=0.3)
         for multiple in sorted({*mean.index.round(3), *published.index.round(3)}):
             found = np.flatnonzero(np.isclose(mean.index, multiple, atol=1e-3))
             cells = ["–"] * 3
             if len(found):
-                (low, high), values = bounds[:, found[0]], groups.get_group(mean.index[found[0]])
-                cells = [f"{values.mean():.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", str(len(values))]
+                (low, high), seeds = bounds[:, found[0]], groups.count().iloc[found[0]]
+                cells = [f"{mean.iloc[found[0]]:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", str(seeds)]
+                cells[1] = "–" if np.isnan(low) else cells[1]
             other = published[np.isclose(published.index, multiple, atol=1e-3)]
             cells.append(f"{other.iloc[0]:.{digits}f}" if len(other) else "–")
             unit = re.sub(r"α · ", "1/", panel.label)
