@@ -5,6 +5,8 @@
 After every update α = min(--alpha, share · value loss / gradient loss), of their running means over the last thousand
 updates or so. Without the bound a critic that ignores its goal would be rewarded: its gradient loss falls, α grows, and
 it ignores the goal all the more. All other words go to the script; `losses/alpha` in TensorBoard shows what α became.
+An interrupted run continues with the same words and --resume (not with the command that the script prints, which knows
+no rule); its running means begin again.
 """
 
 import argparse
@@ -28,7 +30,8 @@ def balanced(loss_function, share: float):
         *inputs, args = inputs
         alpha = args.alpha if alpha is None else alpha
         total, metrics = loss_function(*inputs, replace(args, alpha=alpha))
-        means.lerp_(torch.stack([metrics["value_loss"], metrics["gradient_loss"]]).double(), 1 - DECAY)
+        value = metrics["value_loss"]
+        means.lerp_(torch.stack([value, (total.detach() - value) / alpha]).double().cpu(), 1 - DECAY)
         alpha = min(args.alpha, float(share * means[0] / means[1]))
         return total, metrics | dict(alpha=torch.tensor(alpha))
 

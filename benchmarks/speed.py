@@ -190,7 +190,7 @@ def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> fl
 
 def candidates() -> dict[str, dict[str, Callable[[], float]]]:
     """Algorithm → name → a function that measures once, in milliseconds per training step."""
-    reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 24 * BITS)
+    reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 84 * BITS)
     algorithms = {
         "ddpg": {
             "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),

@@ -17,6 +17,7 @@ import datetime
 import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -121,16 +122,16 @@ def state(name: str, grid: str, script: str, flags: str, seed: int) -> str:
     return "unfinished" if (ROOT / "runs" / run_name(grid, script, flags, seed) / "checkpoint.pt").exists() else "new"
 
 
-def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[tuple[str, str, int], str, str | None]:
+def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[dict, str | None]:
     """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder.
 
-    Returns what names the run in the csv, the commit that made it, and what went wrong.
+    Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
     """
     name, made_by = run_name(grid, script, flags, seed), commit(script)
     folder = ROOT / "runs" / name
     log, begun_by = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "commit"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, f"{script}.py", *flags.split()]
+    command = [sys.executable, f"{script}.py", *shlex.split(flags)]
     if (folder / "checkpoint.pt").exists() and begun_by.exists():
         command += ["--resume", f"runs/{name}"]
         begun = begun_by.read_text()
@@ -143,16 +144,17 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[tu
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         status = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
     problem = f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
-    return (script, flags, seed), made_by, problem if status else None
+    made = dict(script=script, flags=flags, seed=seed, date=datetime.date.today(), machine=machine(), commit=made_by)
+    return made, problem if status else None
 
 
-def expected_minutes(grid: str, script: str, flags: str) -> float:
-    """How long a run took when the grid's csv was made, or one of the script on the environment; nan where none was."""
-    rows = results(grid)
+def expected_minutes(name: str, script: str, flags: str) -> float:
+    """How long a run took when the csv was made, or one of the script on the environment; nan where none was."""
+    rows = results(name)
     rows = rows[(rows["script"] == script) & rows["flags"].str.startswith(" ".join(flags.split()[:2]))]
     same = rows[rows["flags"] == flags]
     rows = rows if same.empty else same
-    return np.nan if rows.empty else rows.groupby("seed").wall_seconds.max().median() / 60
+    return np.nan if rows.empty else rows.groupby(["flags", "seed"]).wall_seconds.max().median() / 60
 
 
 def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
@@ -161,12 +163,12 @@ def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
     return sorted(runs, key=lambda run: run[2])
 
 
-def collect(name: str, grid: str, script: str, flags: str, seed: int, made_by: str) -> None:
+def collect(name: str, grid: str, made: dict) -> None:
     """Writes the evaluations of a run that has ended to the csv, in the place of older ones of the same run."""
-    folder, others = ROOT / "runs" / run_name(grid, script, flags, seed), results(name)
-    others = others[(others[RUN] != [script, flags, seed]).any(axis=1)]
-    rows = pd.read_csv(folder / "evaluations.csv").assign(script=script, flags=flags, seed=seed)
-    rows = rows.assign(date=datetime.date.today(), machine=machine(), commit=made_by)
+    key = [made[column] for column in RUN]
+    folder, others = ROOT / "runs" / run_name(grid, *key), results(name)
+    others = others[(others[RUN] != key).any(axis=1)]
+    rows = pd.read_csv(folder / "evaluations.csv").assign(**made)
     rows = rows if others.empty else pd.concat([others, rows])
     rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.csv", index=False)
     (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
@@ -206,10 +208,13 @@ def main() -> None:
     states = [state(name, args.grid, *run) for run in runs]
     wanted = [known in ("new", "unfinished") or (args.again and known != "finished") for known in states]
     tasks = list(itertools.compress(runs, wanted))
-    minutes = [expected_minutes(args.grid, script, flags) for script, flags, _ in tasks]
+    known_times = name if (RESULTS / f"{name}.csv").exists() else args.grid
+    minutes = [expected_minutes(known_times, script, flags) for script, flags, _ in tasks]
     if args.dry_run:
         for (script, flags, seed), known in zip(runs, states, strict=True):
-            print(f"{expected_minutes(args.grid, script, flags):6.1f} min  {script}.py {flags} --seed {seed}: {known}")
+            print(
+                f"{expected_minutes(known_times, script, flags):6.1f} min  {script}.py {flags} --seed {seed}: {known}"
+            )
     unknown = f", and {np.isnan(minutes).sum()} of which no time is known" if np.isnan(minutes).any() else ""
     total = f"about {np.nansum(minutes) / args.jobs:.0f} minutes with {args.jobs} at a time{unknown}"
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
@@ -220,11 +225,11 @@ def main() -> None:
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
         return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
         calls = (joblib.delayed(run)(args.grid, *task, args.threads) for task in tasks)
-        for task, made_by, problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
+        for made, problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
             if problem:
                 failed.append(problem)
             else:
-                collect(name, args.grid, *task, made_by)
+                collect(name, args.grid, made)
     path = (RESULTS / f"{name}.csv").relative_to(ROOT)
     print(f"{len(tasks) - len(failed)} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
     sys.exit(bool(failed))
