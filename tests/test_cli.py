@@ -466,6 +466,7 @@ def assert_gif(path, least):
     assert len({picture.tobytes() for picture in pictures}) >= least
 
 
+@pytest.mark.parametrize("script", DISTINCT)
 def test_capture_video(run, tmp_path, script):
     flags = '--env-kwargs {"max_episode_steps":4} --total-timesteps 60 --capture-video --run-name r'
     finished = run(script, SMALL, SEEK[script], flags)
@@ -537,6 +538,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("flags", OTHERS, ids=lambda flags: flags.split()[1].split(":")[-1])
+@pytest.mark.parametrize("script", DISTINCT)
 def test_other_environments(train, module, script, flags):
     """Any multi-goal environment: mazes that reward 1, dense rewards, early ends, any type and shape of goals."""
     if script in DISCRETE + SETS and "goal_envs" not in fitting(script, flags):
