@@ -72,8 +72,15 @@ GRIDS = {
     ],
     # How "the soft target in both terms" can be read: with --seeds 100 101, as an experiment beside bitflip's seeds
     "bitflip_readings": [
-        (2, DQN, f"--env-id BitFlip-v0 --soft-target {flags}")
-        for flags in ("both", "both-sampled", "both --clip-target", "both --temperature 1", "both --alpha 0.000625")
+        (2, DQN, f"--env-id {env_id} --soft-target {flags}")
+        for env_id, flags in (
+            ("BitFlip20-v0", "both --temperature 1"),
+            ("BitFlip-v0", "both-sampled"),
+            ("BitFlip-v0", "both --clip-target"),
+            ("BitFlip-v0", "both --alpha 0.000625"),  # the mean over goal dimensions instead of the sum
+            ("BitFlip-v0", "both --temperature 1"),
+            ("BitFlip-v0", "both"),
+        )
     ],
     "sac": [
         (5, SAC, f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
