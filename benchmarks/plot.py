@@ -112,10 +112,11 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
         axes.plot(horizontal, mean[y], color=color, label=name)
         seeds = group.pivot(index="seed", columns="global_step", values=y).to_numpy()
-        interval = stats.bootstrap(
-            (seeds,), np.mean, axis=0, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
-        axes.fill_between(horizontal, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
+        if len(seeds) > 1:
+            interval = stats.bootstrap(
+                (seeds,), np.mean, axis=0, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0)
+            ).confidence_interval
+            axes.fill_between(horizontal, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
         paper = published_curve(env_id, variant, rows.global_step.max()) if x == "global_step" else None
         if paper is not None:
             axes.plot(paper.index / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
