@@ -71,7 +71,8 @@ def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
     """
     rows = runs(panel.grid)
     rows = rows[(rows.env_id == panel.env_id) & rows.variant.str.fullmatch(rf"({panel.script}( --alpha \S+)?|{DDPG})")]
-    default = importlib.import_module(panel.script).PAPER_SETTINGS[panel.env_id].get("alpha", 0.01)
+    script = importlib.import_module(panel.script)
+    default = script.PAPER_SETTINGS[panel.env_id].get("alpha", script.Args.alpha)
     alpha = rows.variant.str.extract(r"--alpha (\S+)")[0].astype(float).fillna(default).where(rows.script != DDPG, 0)
     values = rows.groupby([alpha / panel.unit, "seed"])[panel.measure].apply(of_curve)
     return values.rename_axis(["multiple", "seed"]).rename("value").reset_index(), rows.global_step.max()
