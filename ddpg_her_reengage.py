@@ -24,6 +24,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -355,12 +356,26 @@ def train(args: Args) -> Path:
     target_actor, target_critic = policy.target_actor, copy.deepcopy(critic).requires_grad_(False)
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
-    actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)
+    actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = HerReplayBuffer(env, args, rng)
     parts = dict(policy=policy, critic=critic, target_critic=target_critic, buffer=buffer)
     parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer)
 
+    def update(batch: Batch) -> dict[str, Tensor]:
+        loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
+        critic_optimizer.zero_grad()
+        loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
+        critic_optimizer.step()
+        loss_pi = actor_loss(actor, critic, batch, args)
+        actor_optimizer.zero_grad()
+        loss_pi.backward(inputs=list(actor.parameters()))
+        actor_optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(target_parameters, parameters, args.tau)
+        return metrics | dict(actor_loss=loss_pi.detach())
+
+    update = CudaGraph(update) if policy.device.type == "cuda" else update
     run = Run(args, parts, rng)
     while True:
         if run.due(args.eval_frequency):
@@ -377,18 +392,7 @@ def train(args: Args) -> Path:
         buffer.add(episodes)
         policy.update_normalizers(episodes)
         for _ in range(updates):
-            batch = buffer.sample(args.batch_size, policy)
-            loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
-            critic_optimizer.zero_grad()
-            loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
-            critic_optimizer.step()
-            loss_pi = actor_loss(actor, critic, batch, args)
-            actor_optimizer.zero_grad()
-            loss_pi.backward(inputs=list(actor.parameters()))
-            actor_optimizer.step()
-            with torch.no_grad():
-                torch._foreach_lerp_(target_parameters, parameters, args.tau)
-            run.losses = metrics | dict(actor_loss=loss_pi.detach())
+            run.losses = update(buffer.sample(args.batch_size, policy))
         run.check_finite(*run.losses.values())
     vector_env.close()
     return run.finish()
@@ -493,6 +497,38 @@ def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) ->
     episodes = np.concatenate([play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds])
     success, reward = (episodes[part][: args.eval_episodes].astype(float) for part in ("success", "reward"))
     return dict(success_rate=float(success.mean()), episodic_return=float(reward.sum(1).mean()))
+
+
+class CudaGraph:
+    """A function of a batch as one CUDA graph: a GPU needs longer to launch its many small kernels than to run them.
+
+    The first calls run kernel by kernel, in which PyTorch sets itself up; so do all where the capture fails.
+    """
+
+    def __init__(self, function: Callable[[Batch], dict[str, Tensor]]):
+        self.function, self.calls, self.graph = function, 0, None
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        self.calls += 1
+        if self.calls == 4:
+            self.capture(batch)
+        if self.graph is None:
+            return self.function(batch)
+        for kept, new in zip(self.batch, batch, strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.result
+
+    def capture(self, batch: Batch) -> None:
+        """Records what the function launches, without running it; batch and result are the graph's from now on."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.result = self.function(batch)
+            self.graph, self.batch = graph, batch
+        except RuntimeError as error:
+            tqdm.write(f"updates run kernel by kernel, since no CUDA graph could be captured: {error}")
 
 
 class Run:

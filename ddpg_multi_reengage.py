@@ -29,6 +29,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -103,7 +104,7 @@ def mlp(inputs: int, outputs: int, args: Args) -> nn.Sequential:
 class SetEncoder(nn.Module):
     """DeepSets (Eq. 16): 1/n_max · Σ_i b_i² · net(s, g_i), (batch, embedding_size)."""
 
-    PART = 4096  # goals at once on the CPU, whose caches then keep what goes from layer to layer
+    PART = 4096  # goals at once: a CPU's caches then keep what goes from layer to layer
 
     def __init__(self, observation_dim: int, goal_space: gym.spaces.Box, args: Args):
         super().__init__()
@@ -112,11 +113,13 @@ class SetEncoder(nn.Module):
         self.net = mlp(inputs, args.embedding_size, replace(args, hidden_layers=args.encoder_layers))
 
     def forward(self, observation: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
+        if gate.is_cuda:  # in a CUDA graph shapes cannot depend on values, so padding is encoded as well
+            rows = torch.cat([observation.unsqueeze(1).expand(-1, self.n_max, -1), goal], dim=-1)
+            return (gate.square().unsqueeze(-1) * self.net(rows)).sum(1) / self.n_max
         real = gate.detach().flatten().nonzero().squeeze(1)  # padding is not encoded: it is half of the rows
         owner = real // gate.shape[1]  # the state that each goal belongs to
         rows = torch.cat([observation.index_select(0, owner), goal.flatten(0, 1).index_select(0, real)], dim=-1)
-        parts = rows.split(self.PART) if rows.device.type == "cpu" else [rows]
-        encoded = torch.cat([self.net(part) for part in parts])  # (real goals, embedding_size)
+        encoded = torch.cat([self.net(part) for part in rows.split(self.PART)])  # (real goals, embedding_size)
         # The gates come after the network, so that a gradient by them never goes through it.
         gated = gate.flatten().index_select(0, real).square().unsqueeze(1) * encoded
         return encoded.new_zeros(len(gate), encoded.shape[1]).index_add(0, owner, gated) / self.n_max
@@ -133,8 +136,9 @@ class PictureEncoder(nn.Module):
     def __init__(self, observation_dim: int, goal_space: gym.spaces.Box, args: Args):
         super().__init__()
         low, high = (torch.as_tensor(bound[0, 1:], dtype=torch.float32) for bound in (goal_space.low, goal_space.high))
-        self.cells = (high - low + 1).long().tolist()
+        self.cells = (high - low + 1).long().tolist()  # of the grid, (2,)
         self.register_buffer("low", low)
+        self.register_buffer("grid", high - low + 1, persistent=False)  # the same
         self.register_buffer("mark", F.pad(torch.ones(4, 4), (2, 2, 2, 2)))  # of a goal: the middle of its cell
         layers = []
         for inputs, outputs, kernel, stride in ((3, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
@@ -151,9 +155,8 @@ class PictureEncoder(nn.Module):
 
     def pixel(self, position: Tensor) -> Tensor:
         """One point of a picture, (batch, width, height); the grid's edges wrap around."""
-        size = [self.PIXELS * cells for cells in self.cells]
-        pixel = ((position - self.low + 0.5) * self.PIXELS).floor() % torch.tensor(size, device=position.device)
-        return self.draw(pixel.unsqueeze(1), torch.ones_like(pixel[:, :1]), size)
+        pixel = ((position - self.low + 0.5) * self.PIXELS).floor() % (self.PIXELS * self.grid)
+        return self.draw(pixel.unsqueeze(1), torch.ones_like(pixel[:, :1]), [self.PIXELS * n for n in self.cells])
 
     @staticmethod
     def draw(where: Tensor, value: Tensor, size: list[int]) -> Tensor:
@@ -204,7 +207,7 @@ class Batch(NamedTuple):
     terminated: Tensor
     goal: Tensor  # (batch, n_max, goal_dim), padded
     gate: Tensor  # b, (batch, n_max), 0 for padding
-    item_reward: Tensor | None = None  # R_item(s', g_i), (batch, n_max), only with alpha > 0
+    item_reward: Tensor = torch.zeros(())  # R_item(s', g_i), (batch, n_max), only with alpha > 0
 
 
 def critic_loss(
@@ -422,12 +425,26 @@ def train(args: Args) -> Path:
     target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
-    actor_optimizer = torch.optim.Adam(actor.parameters(), lr=args.learning_rate, fused=True)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.learning_rate, fused=True)
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)
+    actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = ReplayBuffer(env, args, rng)
     parts = dict(policy=policy, target_actor=target_actor, target_critic=target_critic)
     parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer, buffer=buffer)
 
+    def update(batch: Batch) -> dict[str, Tensor]:
+        loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
+        critic_optimizer.zero_grad()
+        loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
+        critic_optimizer.step()
+        loss_pi = actor_loss(actor, critic, batch, args)
+        actor_optimizer.zero_grad()
+        loss_pi.backward(inputs=list(actor.parameters()))
+        actor_optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(target_parameters, parameters, args.tau)
+        return metrics | dict(actor_loss=loss_pi.detach())
+
+    update = CudaGraph(update) if policy.device.type == "cuda" else update
     run = Run(args, parts, rng)
     while True:
         if run.due(args.eval_frequency):
@@ -444,18 +461,7 @@ def train(args: Args) -> Path:
         buffer.add(episodes)
         policy.update_normalizers(episodes)
         for _ in range(updates):
-            batch = buffer.sample(args.batch_size, policy)
-            loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
-            critic_optimizer.zero_grad()
-            loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
-            critic_optimizer.step()
-            loss_pi = actor_loss(actor, critic, batch, args)
-            actor_optimizer.zero_grad()
-            loss_pi.backward(inputs=list(actor.parameters()))
-            actor_optimizer.step()
-            with torch.no_grad():
-                torch._foreach_lerp_(target_parameters, parameters, args.tau)
-            run.losses = metrics | dict(actor_loss=loss_pi.detach())
+            run.losses = update(buffer.sample(args.batch_size, policy))
         run.check_finite(*run.losses.values())
     vector_env.close()
     return run.finish()
@@ -580,6 +586,38 @@ def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) ->
     episodes = np.concatenate([play(policy, env, vector_env, (args.seed, EVALUATION, i)) for i in rounds])
     success, reward = (episodes[part][: args.eval_episodes].astype(float) for part in ("success", "reward"))
     return dict(success_rate=float(success.mean()), episodic_return=float(reward.sum(1).mean()))
+
+
+class CudaGraph:
+    """A function of a batch as one CUDA graph: a GPU needs longer to launch its many small kernels than to run them.
+
+    The first calls run kernel by kernel, in which PyTorch sets itself up; so do all where the capture fails.
+    """
+
+    def __init__(self, function: Callable[[Batch], dict[str, Tensor]]):
+        self.function, self.calls, self.graph = function, 0, None
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        self.calls += 1
+        if self.calls == 4:
+            self.capture(batch)
+        if self.graph is None:
+            return self.function(batch)
+        for kept, new in zip(self.batch, batch, strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.result
+
+    def capture(self, batch: Batch) -> None:
+        """Records what the function launches, without running it; batch and result are the graph's from now on."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.result = self.function(batch)
+            self.graph, self.batch = graph, batch
+        except RuntimeError as error:
+            tqdm.write(f"updates run kernel by kernel, since no CUDA graph could be captured: {error}")
 
 
 class Run:

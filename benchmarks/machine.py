@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+import torch
+
 
 def processor() -> str:
     """The processor's name as the operating system calls it."""
@@ -14,5 +16,6 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """The processor and the number of cores."""
-    return f"{processor()}, {os.cpu_count()} cores"
+    """The processor, the number of cores, and the GPU where the scripts use one."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{processor()}, {os.cpu_count()} cores{gpu}"

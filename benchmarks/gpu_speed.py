@@ -1,0 +1,89 @@
+"""Updates per second of the five scripts on a GPU, kernel by kernel and as one CUDA graph, and training steps with it.
+
+    python benchmarks/gpu_speed.py
+
+An update is timed alone, on one batch, many times. A training step is everything that an environment step of a run
+costs, update included: the difference of a longer and a shorter run, divided by the difference of their steps. Sizes
+are those of speed.py (ContinuousSeek20 and BitFlip-v0, batch 256 and 128); Multi-ReenGAGE has the paper's on DriveSeek.
+The csv has medians.
+"""
+
+import datetime
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+from machine import machine  # noqa: E402
+
+SEEK = dict(env_id="ContinuousSeek-v0", batch_size=256, learning_starts=0)
+SIZES = {
+    "ddpg_her": SEEK,
+    "ddpg_her_reengage": SEEK,
+    "sac_her_reengage": SEEK,
+    "dqn_her_reengage": dict(env_id="BitFlip-v0"),  # a step is one of 16 environments, an update follows each
+    "ddpg_multi_reengage": dict(env_id="DriveSeek-v0", learning_starts=0),
+}
+UPDATES, REPEATS = 200, 5
+SHORT, LONG = 200, 1_000  # steps of the two runs
+
+
+def milliseconds(function: Callable, *args) -> float:
+    """How long a call takes, until the GPU has done its work."""
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    function(*args)
+    torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def repeat(update: Callable, batch) -> None:
+    for _ in range(UPDATES):
+        update(batch)
+
+
+def measure(name: str) -> dict:
+    """A row of the csv: milliseconds of a script's update in both ways and of its training step."""
+    script, seen = import_module(name), {}
+
+    class Graph(script.CudaGraph):
+        def __call__(self, batch):
+            seen.update(update=self.function, batch=batch)
+            return super().__call__(batch)
+
+    def train(steps: int) -> None:
+        args = script.PAPER_SETTINGS[SIZES[name]["env_id"]] | SIZES[name]
+        args |= dict(total_timesteps=steps * args.get("num_envs", 1), run_name=str(time.time_ns()))
+        args |= dict(eval_frequency=10**9, eval_episodes=1, checkpoint_frequency=10**9)
+        script.train(script.Args(**args))
+
+    graph, script.CudaGraph = script.CudaGraph, Graph
+    train(SHORT)  # so that everything is set up
+    script.CudaGraph = graph
+    row = dict(script=name, env_id=SIZES[name]["env_id"])
+    for way, update in dict(kernels=seen["update"], graph=graph(seen["update"])).items():
+        repeat(update, seen["batch"])
+        times = [milliseconds(repeat, update, seen["batch"]) / UPDATES for _ in range(REPEATS)]
+        row[f"update_ms_{way}"] = statistics.median(times)
+    steps = [(milliseconds(train, LONG) - milliseconds(train, SHORT)) / (LONG - SHORT) for _ in range(REPEATS)]
+    return row | dict(step_ms_graph=statistics.median(steps))
+
+
+def main() -> None:
+    rows = []
+    for name in sys.argv[1:] or SIZES:
+        rows.append(measure(name))
+        print(rows[-1], flush=True)
+    table = pd.DataFrame(rows).round(3).assign(repeats=REPEATS, date=datetime.date.today(), machine=machine())
+    table.assign(torch=torch.__version__).to_csv(ROOT / "benchmarks" / "results" / "gpu_speed.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
