@@ -31,8 +31,8 @@ SIZES = {
     "dqn_her_reengage": dict(env_id="BitFlip-v0"),  # a step is one of 16 environments, an update follows each
     "ddpg_multi_reengage": dict(env_id="DriveSeek-v0", learning_starts=0),
 }
-UPDATES, REPEATS = 200, 5
-SHORT, LONG = 200, 1_000  # steps of the two runs
+UPDATES, REPEATS = 200, 3
+SHORT, LONG = 200, 600  # steps of the two runs
 
 
 def milliseconds(function: Callable, *args) -> float:
