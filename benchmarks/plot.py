@@ -68,6 +68,10 @@ PAPER = {
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
         "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
     },
+    "ContinuousSeek20-v0": {
+        "ddpg_her": ("continuousseek_d20_lr0.0005_batch256", None),
+        "ddpg_her_reengage": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+    },
     "HandReach-v2": {
         "ddpg_her": ("handreach_normalized", None),
         "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),
@@ -146,11 +150,18 @@ def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
     return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
 
 
+def environments(rows: pd.DataFrame) -> list[str]:
+    """The environments of a grid, that of the shortest runs first."""
+    return list(rows.groupby("env_id").global_step.max().sort_values(kind="stable").index)
+
+
 def table(rows: pd.DataFrame, y: str) -> str:
     """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
     to = f"steps to {MEASURES[y].threshold}"
     lines = [f"| environment | script | seeds | final | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
-    for (env_id, variant), group in rows.groupby(["env_id", "variant"]):
+    groups = dict(list(rows.groupby(["env_id", "variant"])))
+    for env_id, variant in sorted(groups, key=lambda key: (environments(rows).index(key[0]), key[1])):
+        group = groups[env_id, variant]
         command = " ".join([f"{variant.split()[0]}.py", *variant.split()[1:]])
         ours = summary(group.groupby("global_step")[y].mean(), y)
         theirs = published(env_id, variant, group.global_step.max(), y)
@@ -169,8 +180,7 @@ def main() -> None:
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
-        env_ids = sorted(rows.env_id.unique(), key=lambda env_id: rows[rows.env_id == env_id].global_step.max())
-        panels = [("global_step", "thousand steps", env_id) for env_id in env_ids]
+        panels = [("global_step", "thousand steps", env_id) for env_id in environments(rows)]
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
     for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
         draw(each, rows[rows.env_id == env_id], env_id, x, label, y)

@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,7 @@ def main() -> None:
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
     if args.dry_run:
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs end as well, as they do at Ctrl-C
     use_cluster(args.backend, args.address)
     failed = []
     with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
@@ -243,4 +245,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command continues")
