@@ -33,8 +33,8 @@ should be.
 
 
 COST = """
-**What the gradient term costs** in time: per training step (`benchmarks/speed.py`), and over whole runs, medians over seeds
-on one machine. Runs beside each other slow each other, so these are rough. The paper's Table 5 has 41 % on
+**What the gradient term costs** in time: per training step (`benchmarks/speed.py`), and over whole runs, medians over
+seeds on one machine. Runs beside each other slow each other, so these are rough. The paper's Table 5 has 41 % on
 ContinuousSeek, 34 % on HandReach, 40 % on DriveSeek and 60 % on NoisySeek.
 """
 
