@@ -14,7 +14,6 @@ the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and the temperature η 
     python sac_her_reengage.py --env-id ContinuousSeek10-v0 --alpha 0.02
 """
 
-import argparse
 import copy
 import csv
 import itertools
@@ -226,16 +225,13 @@ def empty_episodes(n: int, env: gym.Env) -> np.ndarray:
 
 
 def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv, key: tuple) -> np.ndarray:
-    """Plays an episode in each copy of env, (num_envs,), with the actions of act and with seeds made from key.
-
-    Where an episode ends early the next one begins, and is not kept, until all have ended.
-    """
+    """Plays an episode in each copy of env, (num_envs,), with the actions of act; key is (seed, stream, round)."""
     n, low, high = vector_env.num_envs, env.action_space.low, env.action_space.high
-    episodes, running = empty_episodes(n, env), np.ones(n, np.bool_)
+    episodes, running = empty_episodes(n, env), np.ones(n, np.bool_)  # what follows an early end is not kept
     observation, _ = vector_env.reset(seed=np.random.SeedSequence(key).generate_state(n).tolist())
     for name in ("observation", "achieved_goal"):
         episodes[name][:, 0] = observation[name]
-    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan
+    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # until it is told
     while running.any():
         action, t = act(observation), episodes["length"].max()  # steps so far
         scaled = np.clip(low + (action.reshape(n, *low.shape) + 1) / 2 * (high - low), low, high).astype(low.dtype)
@@ -254,16 +250,12 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
 
 
 class HerReplayBuffer:
-    """The newest episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
-
-    Goals keep the environment's shape and dtype, because rewards are recomputed with its own
-    `compute_reward(achieved_goal, desired_goal, info)`, for many transitions at once and with an empty info.
-    """
+    """The newest episodes, relabelled when they are sampled (Andrychowicz et al. 2017)."""
 
     def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
         self.episodes = empty_episodes(args.buffer_size // env.spec.max_episode_steps, env)
         self.added = 0  # episodes, in the whole run
-        self.compute_reward = env.unwrapped.compute_reward
+        self.compute_reward = env.unwrapped.compute_reward  # for many transitions at once, with an empty info
         self.args, self.rng = args, rng
 
     def add(self, episodes: np.ndarray) -> None:
@@ -312,7 +304,6 @@ class HerReplayBuffer:
         return dict(added=self.added, episodes=torch.from_numpy(self.episodes[: self.added].view(np.uint8)))
 
     def load_state_dict(self, state: dict) -> None:
-        self.added = 0
         self.add(state["episodes"].numpy().view(self.episodes.dtype))
         self.added = state["added"]
 
@@ -384,10 +375,7 @@ class Policy(nn.Module):
 
 
 def train(args: Args) -> Path:
-    """Alternates rounds of episodes and updates; returns the run's folder.
-
-    Raises InputError before anything is written, and SystemExit when SIGINT or SIGTERM came and the run has been saved.
-    """
+    """Alternates rounds of episodes and updates; returns the run's folder, or exits where a signal has come."""
     env = make_env(args)
     vector_env = make_vector_env(env, args.num_envs)
     rng = np.random.default_rng(args.seed)
@@ -440,7 +428,7 @@ def train(args: Args) -> Path:
         policy.update_normalizers(episodes)
         for _ in range(updates):
             run.losses = update(buffer.sample(args.batch_size, policy))
-        run.check_finite(*run.losses.values())
+        run.check_finite(episodes["observation"], episodes["reward"], *run.losses.values())
     vector_env.close()
     return run.finish()
 
@@ -471,17 +459,12 @@ def flat(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32, casting="unsafe")
 
 
-def check_numbers(args: Args) -> None:
-    """Raises InputError for the first number that is out of its range."""
+def make_env(args: Args, **kwargs) -> gym.Env:
+    """One environment; raises InputError where it is unknown, cannot be made, or does not fit the settings."""
     for name, value in asdict(args).items():
         if type(value) in (int, float) and name != "c_low":
             low, high = AT_LEAST.get(name, 1 if isinstance(value, int) else 0), AT_MOST.get(name, 1e12)
             require(low <= value <= high, f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, not {value}")
-
-
-def make_env(args: Args, **kwargs) -> gym.Env:
-    """One environment; raises InputError where it is unknown, cannot be made, or does not fit the settings."""
-    check_numbers(args)
     try:
         env = gym.make(args.env_id, **json.loads(args.env_kwargs), **kwargs)
     except Exception as error:
@@ -507,13 +490,12 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
 
     starts = [env.reset(seed=seed)[0] for seed in range(8)]
-    achieved_goal = np.stack([start["achieved_goal"] for start in starts for _ in starts])
-    desired_goal = np.stack([start["desired_goal"] for _ in starts for start in starts])
+    achieved_goal, desired_goal = (np.stack([start[part] for start in starts]) for part in parts[1:])
     try:
         reward = np.asarray(env.unwrapped.compute_reward(achieved_goal, desired_goal, {}))
     except Exception as error:
         raise InputError(f"{args.env_id}: compute_reward fails on a batch: {type(error).__name__} {error}") from error
-    require(reward.shape == (64,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 64 goals")
+    require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
     known = args.alpha == 0 or args.dense or args.c_low in reward
     require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
     distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)
@@ -531,7 +513,7 @@ def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:
 
 
 def make_copy(spec: gym.envs.registration.EnvSpec, main_process: int) -> gym.Env:
-    """A copy of an environment; one in a process of its own leaves signals to the main process."""
+    """A copy of an environment; in a process of its own it leaves signals to the main one, which makes one as well."""
     if os.getpid() != main_process:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -547,10 +529,7 @@ def evaluate(policy: Policy, env: gym.Env, vector_env: VectorEnv, args: Args) ->
 
 
 class CudaGraph:
-    """A function of a batch as one CUDA graph: a GPU needs longer to launch its many small kernels than to run them.
-
-    The first calls run kernel by kernel, in which PyTorch sets itself up; so do all where the capture fails.
-    """
+    """A function of a batch as one CUDA graph: a GPU needs longer to launch its many small kernels than to run them."""
 
     def __init__(self, function: Callable[[Batch], dict[str, Tensor]]):
         self.function, self.calls, self.graph = function, 0, None
@@ -558,24 +537,20 @@ class CudaGraph:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         self.calls += 1
-        if self.calls == 4:
-            self.capture(batch)
+        if self.calls == 4:  # PyTorch has set itself up in the calls before
+            graph, self.batch = torch.cuda.CUDAGraph(), batch
+            try:
+                with torch.cuda.graph(graph):  # records what the function launches, without running it
+                    self.result = self.function(batch)
+                self.graph = graph
+            except RuntimeError as error:
+                tqdm.write(f"updates run kernel by kernel, since no CUDA graph could be captured: {error}")
         if self.graph is None:
             return self.function(batch)
         for kept, new in zip(self.batch, batch, strict=True):
             kept.copy_(new)
         self.graph.replay()
         return self.result
-
-    def capture(self, batch: Batch) -> None:
-        """Records what the function launches, without running it; batch and result are the graph's from now on."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self.result = self.function(batch)
-            self.graph, self.batch = graph, batch
-        except RuntimeError as error:
-            tqdm.write(f"updates run kernel by kernel, since no CUDA graph could be captured: {error}")
 
 
 class Run:
@@ -589,12 +564,11 @@ class Run:
         self.previous_step = -1  # so that the first evaluation is due at step 0
         if args.resume:
             checkpoint = load(self.folder / "checkpoint.pt", parts)
-            vars(self).update(checkpoint["counters"])
+            vars(self).update(checkpoint["counters"])  # and seconds
             rng.bit_generator.state = checkpoint["rng"]
             torch.set_rng_state(checkpoint["torch_rng"])
             self.previous_step, self.start = self.global_step, self.start - self.seconds
-            more = self.global_step < args.total_timesteps
-            require(more, f"{self.folder} is at step {self.global_step}: give a larger --total-timesteps")
+            require(self.global_step < args.total_timesteps, f"--total-timesteps must be above {self.global_step}")
         else:
             plain = re.fullmatch(r"\w[\w.,=+-]*(/\w[\w.,=+-]*)*", name)
             require(plain, f"--run-name must be a plain folder name, or several with / between them, not {name}")
@@ -614,7 +588,6 @@ class Run:
         steps, done = int(episodes["length"].sum()), self.updates
         self.previous_step, self.global_step, self.round = self.global_step, self.global_step + steps, self.round + 1
         self.finished = self.global_step >= self.args.total_timesteps
-        self.check_finite(episodes["observation"], episodes["reward"])
         self.bar.update(steps)
         self.updates = round(self.args.utd_ratio * max(0, self.global_step - self.args.learning_starts))
         return self.updates - done
@@ -638,8 +611,7 @@ class Run:
     def save(self) -> None:
         """Replaces checkpoint.pt and policy.pt; what interrupts it leaves the old ones."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
-        networks = [name for name, part in self.parts.items() if isinstance(part, nn.Module)]
-        self.check_finite(*(tensor for name in networks for tensor in states[name].values()))
+        self.check_finite(*states["policy"].values())  # a weight outside the policy shows in the losses
         counters = {name: getattr(self, name) for name in ("global_step", "round", "updates", "evaluations")}
         common = dict(script=SCRIPT, args=asdict(self.args), counters=counters | dict(seconds=time.time() - self.start))
         state = dict(parts=states, rng=self.rng.bit_generator.state, torch_rng=torch.get_rng_state())
@@ -675,8 +647,7 @@ def load(path: Path, parts: dict) -> dict:
         for name, part in parts.items():
             part.load_state_dict(saved["parts"][name])
     except Exception as error:
-        reason = f"{type(error).__name__} {str(error)[:200]}"
-        raise InputError(f"{path} is damaged, or does not fit this script or environment: {reason}") from error
+        raise InputError(f"{path} is damaged, or does not fit: {type(error).__name__} {str(error)[:200]}") from error
     return saved
 
 
@@ -691,31 +662,26 @@ def evaluate_policy(args: Args) -> None:
     if args.capture_video:
         import imageio
 
-        env = gym.wrappers.RenderCollection(make_env(args, render_mode="rgb_array"))
-        vector_env, frames = SyncVectorEnv([lambda: env]), []
+        env = gym.wrappers.RenderCollection(make_env(args, render_mode="rgb_array"), reset_clean=False)
+        vector_env, duration = SyncVectorEnv([lambda: env]), 1000 / env.metadata.get("render_fps", 25)
         for i in range(4):
             play(policy, env, vector_env, (args.seed, EVALUATION, i))
-            frames += env.render()
-        imageio.mimsave(folder / "episodes.gif", frames, duration=1000 / env.metadata.get("render_fps", 25), loop=0)
+        imageio.mimsave(folder / "episodes.gif", env.render(), duration=duration, loop=0)
         print(f"video: {folder / 'episodes.gif'}")
 
 
-def parse_args(argv: list[str] | None = None) -> Args:
+def parse_args(argv: list[str]) -> Args:
     """Reads the command line: a flag wins over the paper's setting for the environment, and that over the default."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("env-id", "resume", "evaluate"):
-        early.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default="", nargs="?")
-    known, _ = early.parse_known_args(argv)
-    if known.resume or known.evaluate:
-        path = Path(known.evaluate, "policy.pt") if known.evaluate else Path(known.resume, "checkpoint.pt")
+    given = tyro.cli(Args, args=[word for word in argv if word not in ("-h", "--help")])
+    if given.resume or given.evaluate:
+        path = Path(given.evaluate, "policy.pt") if given.evaluate else Path(given.resume, "checkpoint.pt")
         saved = Args(**load(path, {})["args"])
         args, names = tyro.cli(Args, args=argv, default=saved), list(asdict(saved))
         fixed = names[: names.index("total_timesteps")]
         changed = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) != getattr(saved, name)]
         require(not changed, f"a run keeps its settings: {', '.join(changed)} cannot be changed")
         return args
-    env_id = known.env_id or Args.env_id
-    return tyro.cli(Args, args=argv, default=Args(**dict(env_id=env_id) | PAPER_SETTINGS.get(env_id, {})))
+    return tyro.cli(Args, args=argv, default=Args(env_id=given.env_id, **PAPER_SETTINGS.get(given.env_id, {})))
 
 
 def on_signal(number: int, frame) -> None:
@@ -730,7 +696,7 @@ def main() -> None:
     gym.logger.min_level = gym.logger.ERROR + 1  # what goes wrong is said in one line below
     sys.stdout.reconfigure(line_buffering=True)  # in a file, too, evaluations appear when they are made
     try:
-        args = parse_args()
+        args = parse_args(sys.argv[1:])
         if args.evaluate:
             return evaluate_policy(args)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -742,9 +708,8 @@ def main() -> None:
         interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
         died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
         line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__][-1]
-        stopped = f"stopped in line {line}: {died}{type(error).__name__} {error}"
-        message = str(error) if isinstance(error, InputError) else stopped
-        print(f"{SCRIPT}.py: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        where = "" if isinstance(error, InputError) else f"stopped in line {line}: {died}{type(error).__name__} "
+        print(f"{SCRIPT}.py: {' '.join(f'{where}{error}'.split())}", file=sys.stderr, flush=True)
         for process in multiprocessing.active_children():  # of environments, which may be broken
             process.kill()
         os._exit(130 if interrupted else 2 if wrong_input else 1)
