@@ -401,7 +401,7 @@ class Policy(nn.Module):
         """Counts every state of the episodes, and their goals."""
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
-        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
+        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)  # once for every step
         self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(desired_goal[desired_goal[..., 0] != 0, 1:])
 
@@ -417,7 +417,7 @@ def train(args: Args) -> Path:
     target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
-    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = ReplayBuffer(env, args, rng)
     parts = dict(policy=policy, target_actor=target_actor, target_critic=target_critic)

@@ -325,7 +325,7 @@ class Policy(nn.Module):
         """Counts every state of the episodes, and their goals."""
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
-        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
+        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)  # once for every step
         self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(flat(np.concatenate([achieved_goal, desired_goal])))
 
@@ -339,7 +339,7 @@ def train(args: Args) -> Path:
     policy = Policy(env, args)
     q_network, target_q_network = policy.q_network, copy.deepcopy(policy.q_network).requires_grad_(False)
     parameters, target_parameters = list(q_network.parameters()), list(target_q_network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=args.learning_rate, fused=True, capturable=True)
+    optimizer = torch.optim.Adam(parameters, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
     buffer = HerReplayBuffer(env, args, rng)
     parts = dict(policy=policy, target_q_network=target_q_network, optimizer=optimizer, buffer=buffer)
 

@@ -369,7 +369,7 @@ class Policy(nn.Module):
         """Counts every state of the episodes, and their goals."""
         seen = np.arange(episodes["observation"].shape[1]) <= episodes["length"][:, None]
         achieved_goal = episodes["achieved_goal"][seen]
-        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)
+        desired_goal = episodes["desired_goal"].repeat(episodes["length"], axis=0)  # once for every step
         self.observation_norm.update(flat(episodes["observation"][seen], achieved_goal))
         self.goal_norm.update(flat(np.concatenate([achieved_goal, desired_goal])))
 
@@ -385,7 +385,7 @@ def train(args: Args) -> Path:
     temperature, target_entropy = Temperature(args.temperature).to(policy.device), -policy.dimensions[-1]
     target_critic = copy.deepcopy(critic).requires_grad_(False)
     parameters, target_parameters = list(critic.parameters()), list(target_critic.parameters())
-    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     temperature_optimizer = adam(temperature.parameters())
     buffer = HerReplayBuffer(env, args, rng)
