@@ -106,7 +106,8 @@ def main() -> None:
         mean, digits = groups.mean(), 1 if panel.measure == "episodic_return" else 2
         each.errorbar(mean.index, mean, np.abs(bounds - mean.to_numpy()), fmt="o-", color=RED, capsize=3, label="ours")
         each.plot(published.index, published, "s--", color=BLUE, mfc="none", label="paper")
-        each.set(title=panel.title, xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
+        each.set_title(panel.title, fontsize=11)
+        each.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
         each.set_ylim(0, 1.1 * np.nanmax([*bounds[1:].flat, *mean, *published]))
         each.grid(alpha=0.3)
         for multiple in sorted({*mean.index.round(3), *published.index.round(3)}):
