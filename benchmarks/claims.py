@@ -23,7 +23,8 @@ HEAD = f"""# The paper's claims, one by one
 (10,000 resamples of the seeds of each). A run counts by its mean over all evaluations, or by its last five where the
 claim is about the end. *Reproduced*: the interval excludes zero in the paper's direction; where the paper sees no
 difference, it lies within ±{SAME}. *Not reproduced*: otherwise. *Not run*: fewer than two seeds, or runs that are too
-short for a claim about the end. The paper's column is the same difference in its curves, up to the length of our runs.
+short for a claim about the end. The paper's column is the same difference in its curves, up to the length of our runs,
+and for SAC in its grid at our batch and learning rate (with each α's best batch it sees no gain at d = 5).
 Rows of commit {STEP_WISE} are from the scripts' step-wise form; runs of the form of rounds take their place.
 
 **Power.** The column *needed* says how many seeds of each variant find a difference of the paper's size in four of

@@ -28,7 +28,7 @@ SIZES = {
     "ddpg_her": SEEK,
     "ddpg_her_reengage": SEEK,
     "sac_her_reengage": SEEK,
-    "dqn_her_reengage": dict(env_id="BitFlip-v0"),  # a step is one of 16 environments, an update follows each
+    "dqn_her_reengage": dict(env_id="BitFlip-v0"),  # a step is that of 16 environments, with an update for each
     "ddpg_multi_reengage": dict(env_id="DriveSeek-v0", learning_starts=0),
 }
 UPDATES, REPEATS = 200, 3
