@@ -1,6 +1,6 @@
 """Trains with an α that is not tuned: the gradient term counts at most as a share of the value term.
 
-    python benchmarks/alpha_rule.py ddpg_her_reengage --share 0.3 --env-id HandReach-v2 --alpha 0.067 --run-name rule/x
+    python benchmarks/alpha_rule.py --script ddpg_her_reengage --share 0.3 --env-id HandReach-v2 --alpha 0.067
 
 After every update α = min(--alpha, share · value loss / gradient loss), of their running means over the last thousand
 updates or so. Without the bound a critic that ignores its goal would be rewarded: its gradient loss falls, α grows, and
@@ -39,8 +39,10 @@ def balanced(loss_function, share: float):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("script")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--script", required=True, help="without .py")
     parser.add_argument("--share", type=float, required=True, help="of the gradient term, in units of the value term")
     known, flags = parser.parse_known_args()
     sys.path.insert(0, str(ROOT))

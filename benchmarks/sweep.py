@@ -38,6 +38,7 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
     *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
     "ddpg_multi_reengage",
 )
+RULE = "benchmarks/alpha_rule"
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # a size that a CPU can afford
 # grid → how many seeds, from 1, script and flags
 GRIDS = {
@@ -92,6 +93,18 @@ GRIDS = {
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
     ],
+    "alpha_rule": [
+        (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
+        for env_id, d, script in (
+            ("ContinuousSeek5-v0", 5, REENGAGE),
+            ("ContinuousSeek10-v0", 10, REENGAGE),
+            ("BitFlip20-v0", 20, DQN),
+            ("BitFlip-v0", 40, DQN),
+            ("HandReach-v2", 15, REENGAGE),
+            ("ContinuousSeek5-v0", 5, SAC),
+            ("ContinuousSeek10-v0", 10, SAC),
+        )
+    ],
 }
 
 
@@ -104,15 +117,20 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
+def sources(script: str) -> list[str]:
+    """The files that make a run: its script and the environments; the rule for α imports a script of its flags."""
+    return [f"{name}.py" for name in ("envs", script, *((REENGAGE, SAC, DQN) if script == RULE else ()))]
+
+
 def commit(script: str) -> str:
-    """The commit that a script is of, with a + where it, or the environments, differ from it."""
-    changed = git("status", "--porcelain", "--", f"{script}.py", "envs.py")
+    """The commit that a run is of, with a + where its files differ from it."""
+    changed = git("status", "--porcelain", "--", *sources(script))
     return git("rev-parse", "--short", "HEAD") + "+" * bool(changed)
 
 
 def has_changed(script: str, made_by: str) -> bool:
-    """Whether a script, or the environments, are no longer those of a commit."""
-    command = ["git", "diff", "--quiet", made_by, "--", f"{script}.py", "envs.py"]
+    """Whether a run's files are no longer those of a commit."""
+    command = ["git", "diff", "--quiet", made_by, "--", *sources(script)]
     return "+" in made_by or subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode != 0
 
 
