@@ -38,7 +38,7 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
     *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
     "ddpg_multi_reengage",
 )
-RULE = "benchmarks/alpha_rule"
+RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # a size that a CPU can afford
 # grid → how many seeds, from 1, script and flags
 GRIDS = {
@@ -93,6 +93,11 @@ GRIDS = {
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
     ],
+    # Whether the curves at d = 20 differ from the paper's because of who is evaluated
+    "both_actors": [
+        (3, BOTH, f"--env-id ContinuousSeek20-v0 --script {script} --total-timesteps 200000")
+        for script in (DDPG, REENGAGE)
+    ],
     "alpha_rule": [
         (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
         for env_id, d, script in (
@@ -118,8 +123,8 @@ def git(*words: str) -> str:
 
 
 def sources(script: str) -> list[str]:
-    """The files that make a run: its script and the environments; the rule for α imports a script of its flags."""
-    return [f"{name}.py" for name in ("envs", script, *((REENGAGE, SAC, DQN) if script == RULE else ()))]
+    """The files that make a run: its script and the environments; what takes a script needs all of them."""
+    return [f"{name}.py" for name in ("envs", script, *((DDPG, REENGAGE, SAC, DQN) if "/" in script else ()))]
 
 
 def commit(script: str) -> str:
