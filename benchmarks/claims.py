@@ -232,14 +232,11 @@ def cost() -> str:
     return markdown(table)
 
 
-def main() -> None:
-    print(HEAD)
-    print(markdown([judge(claim) for claim in CLAIMS]))
-    print("\n**O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)):\n")
-    print(theory())
-    print(COST)
-    print(cost())
+def page() -> str:
+    """docs/results.md."""
+    law = "\n**O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)):\n"
+    return "\n".join([HEAD, markdown([judge(claim) for claim in CLAIMS]), law, theory(), COST, cost()])
 
 
 if __name__ == "__main__":
-    main()
+    print(page())

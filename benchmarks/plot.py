@@ -41,6 +41,8 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0": ("DDPG", BLUE),
     "ddpg_multi_reengage --alpha 0.1": ("Multi-ReenGAGE", RED),
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
+    "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("Multi-ReenGAGE, separate encoders", GREEN),
+    "ddpg_multi_reengage --alpha 0.5 --separate-encoders": ("Multi-ReenGAGE, separate encoders", GREEN),
 }
 
 
@@ -62,10 +64,14 @@ PAPER = {
     "ContinuousSeek5-v0": {
         "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
         "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
+        "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
+        "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
     },
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+        "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
+        "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
         "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
     },
     "ContinuousSeek20-v0": {
@@ -79,15 +85,20 @@ PAPER = {
     "BitFlip20-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
         "dqn_her_reengage": ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
+        "dqn_her_reengage --temperature 0": ("bitflip_d20_tau0.0", "1.0/d"),
+        "dqn_her_reengage --temperature 1": ("bitflip_d20_gradonly_tau1.0", "1.0/d"),
     },
     "BitFlip-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
         "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
+        "dqn_her_reengage --temperature 0": ("bitflip_d40_tau0.0", "1.0/d"),
+        "dqn_her_reengage --temperature 1": ("bitflip_d40_gradonly_tau1.0", "1.0/d"),
         "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
     },
     "DriveSeek-v0": {
         "ddpg_multi_reengage --alpha 0": ("driveseek_sharing", None),
         "ddpg_multi_reengage --alpha 0.1": ("driveseek_sharing", "20/n_max"),
+        "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("driveseek_nosharing", "20/n_max"),
     },
     "NoisySeek-v0": {
         "ddpg_multi_reengage --alpha 0": ("noisyseek_allalpha", None),
@@ -134,9 +145,9 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
 
 def summary(curve: pd.Series, y: str) -> list[str]:
     """Last value of a curve over steps, its mean, and the first step at which it is at the threshold."""
-    measure = MEASURES[y]
-    values = [f"{value:.{measure.digits}f}" for value in (curve.iloc[-1], of_curve(curve))]
-    reached = curve.index[curve >= measure.threshold]
+    digits, threshold = MEASURES[y].digits, MEASURES[y].threshold
+    values = [f"{value:.{digits}f}" for value in (curve.iloc[-1], of_curve(curve))]
+    reached = curve.index[curve >= threshold]
     return [*values, f"{reached[0]:,}" if len(reached) else "–"]
 
 
@@ -148,6 +159,11 @@ def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
     grid = pd.read_csv(RESULTS / "paper_grid.csv", dtype=str)
     grid = grid[(grid.env_id == env_id) & (grid.variant == variant)]
     return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
+
+
+def measure(grid: str) -> str:
+    """The column that a grid's figure and table show."""
+    return "episodic_return" if grid == "multi" else "success_rate"
 
 
 def environments(rows: pd.DataFrame) -> list[str]:
@@ -173,10 +189,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip", "multi"))
     grid = parser.parse_args().grid
-    rows = runs(grid)
-    drawn = rows.variant.isin(VARIANTS) & ~((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
-    rows = rows[drawn]  # without the ablations
-    y = "episodic_return" if grid == "multi" else "success_rate"
+    rows, y = runs(grid), measure(grid)
+    print(table(rows, y))
+    ablation = ~rows.variant.isin(VARIANTS) | ((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
+    rows = rows[~ablation]  # these are in the table alone
     if grid == "handreach":
         panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
     else:
@@ -189,7 +205,6 @@ def main() -> None:
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
-    print(table(rows, y))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Draws what α does on every environment, ours beside the paper's, and prints the table in Markdown.
+"""Draws what α does on every environment, ours beside the paper's, and prints two tables in Markdown.
 
     python benchmarks/plot_alpha.py
 
 writes docs/images/alpha.png and .svg. A point is the mean over seeds of the mean over all evaluations, with its 95 %
-bootstrap interval. The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch.
+bootstrap interval. The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch. The
+second table sets the runs whose α follows alpha_rule.py beside those with the best fixed α.
 """
 
 import importlib
@@ -18,7 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import DDPG, DQN, MULTI, REENGAGE, SAC
+from claims import DDPG, DQN, MULTI, REENGAGE, SAC, markdown
 from data import RESULTS, of_curve, paper_curve, runs
 from plot import BLUE, IMAGES, RED
 from scipy import stats
@@ -88,7 +89,7 @@ def papers(panel: Panel, last_step: float) -> pd.Series:
     return pd.Series(values).sort_index()
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
+def interval(values: pd.Series) -> tuple[float, float]:
     """95 % bootstrap interval of the mean; a single value has none."""
     if len(values) < 2:
         return np.nan, np.nan
@@ -96,35 +97,67 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return tuple(result.confidence_interval)
 
 
+def compared(panel: Panel) -> pd.DataFrame:
+    """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
+    values, last_step = ours(panel)
+    rows = {
+        round(multiple, 3): [group.mean(), *interval(group), len(group)]
+        for multiple, group in values.groupby("multiple").value
+    }
+    own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
+    return own.join(papers(panel, last_step if rows else np.inf).rename("paper"), how="outer")
+
+
+def draw(axes: plt.Axes, panel: Panel) -> None:
+    rows = compared(panel)
+    own, published = rows.dropna(subset="ours"), rows.paper.dropna()
+    around = [own.ours - own.low, own.high - own.ours]
+    axes.errorbar(own.index, own.ours, around, fmt="o-", color=RED, capsize=3, label="ours")
+    axes.plot(published.index, published, "s--", color=BLUE, mfc="none", label="paper")
+    axes.set_title(panel.title, fontsize=11)
+    axes.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
+    axes.set_ylim(0, 1.1 * np.nanmax(rows[["ours", "high", "paper"]]))
+    axes.grid(alpha=0.3)
+
+
+def table() -> str:
+    """What every α gives, as Markdown."""
+    rows = []
+    for panel in PANELS:
+        digits = 1 if panel.measure == "episodic_return" else 2
+        for multiple, row in compared(panel).iterrows():
+            ours, low, high, paper = (f"{row[name]:.{digits}f}" for name in ("ours", "low", "high", "paper"))
+            cells = [panel.title, panel.label.replace("α · ", "1/"), f"{multiple:g}", ours]
+            cells += [f"{low} to {high}", f"{row.seeds:g}", paper]
+            names = ["environment", "unit", "α", "ours", "95 % interval", "seeds", "paper"]
+            rows.append({name: "–" if "nan" in cell else cell for name, cell in zip(names, cells, strict=True)})
+    return markdown(rows)
+
+
+def rule_table() -> str:
+    """The runs whose α follows alpha_rule.py beside those with the best fixed α, as Markdown."""
+    every, rows = runs("alpha_rule"), []
+    for panel in PANELS:
+        ruled = every[(every.env_id == panel.env_id) & every.variant.str.contains(f"--script {panel.script} ")]
+        if len(ruled):
+            fixed = compared(panel)
+            best, values = fixed.ours.idxmax(), ruled.groupby("seed")[panel.measure].apply(of_curve)
+            low, high = interval(values)
+            row = {"environment": panel.title, "best α": f"{best:g}/{panel.label.removeprefix('α · ')}"}
+            row |= {"its value": f"{fixed.ours[best]:.2f}", "its seeds": f"{fixed.seeds[best]:g}"}
+            row |= {"rule": f"{values.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}
+            rows.append(row | {"seeds": str(len(values)), "of the best": f"{values.mean() / fixed.ours[best]:.2f}"})
+    return markdown(rows)
+
+
 def main() -> None:
     figure, axes = plt.subplots(2, 5, figsize=(16, 6), layout="constrained")
-    lines = ["| environment | unit | α | ours | 95 % interval | seeds | paper |", "|---" * 7 + "|"]
     for panel, each in zip(PANELS, axes.flat, strict=True):
-        values, last_step = ours(panel)
-        groups, published = values.groupby("multiple").value, papers(panel, last_step if len(values) else np.inf)
-        bounds = np.array([interval(values.to_numpy()) for _, values in groups]).T
-        mean, digits = groups.mean(), 1 if panel.measure == "episodic_return" else 2
-        each.errorbar(mean.index, mean, np.abs(bounds - mean.to_numpy()), fmt="o-", color=RED, capsize=3, label="ours")
-        each.plot(published.index, published, "s--", color=BLUE, mfc="none", label="paper")
-        each.set_title(panel.title, fontsize=11)
-        each.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
-        each.set_ylim(0, 1.1 * np.nanmax([*bounds[1:].flat, *mean, *published]))
-        each.grid(alpha=0.3)
-        for multiple in sorted({*mean.index.round(3), *published.index.round(3)}):
-            found = np.flatnonzero(np.isclose(mean.index, multiple, atol=1e-3))
-            cells = ["–"] * 3
-            if len(found):
-                (low, high), seeds = bounds[:, found[0]], groups.count().iloc[found[0]]
-                cells = [f"{mean.iloc[found[0]]:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", str(seeds)]
-                cells[1] = "–" if np.isnan(low) else cells[1]
-            other = published[np.isclose(published.index, multiple, atol=1e-3)]
-            cells.append(f"{other.iloc[0]:.{digits}f}" if len(other) else "–")
-            unit = re.sub(r"α · ", "1/", panel.label)
-            lines.append(f"| {panel.title} | {unit} | {multiple:g} | {' | '.join(cells)} |")
+        draw(each, panel)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(IMAGES / f"alpha.{suffix}", dpi=120)
-    print("\n".join(lines))
+    print(table(), rule_table(), sep="\n\n")
 
 
 if __name__ == "__main__":
