@@ -6,22 +6,80 @@ import numpy as np
 import pandas as pd
 
 RESULTS = Path(__file__).resolve().parent / "results"
-STEP_WISE = "4f8b65d"  # the last commit before the scripts' form of rounds
-SMALL = " --hidden-size 64 --batch-size 128 --total-timesteps 80000"  # of grid multi, the same for all variants
+OLD = "4f8b65d"  # the last commit before training alternated whole episodes and updates
+DDPG, REENGAGE, SAC, DQN, MULTI = (
+    *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
+    "ddpg_multi_reengage",
+)
+RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
+SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
+SHORT = " --total-timesteps 200000"  # of grid both_actors
 EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 GREEDY = "greedy"  # NoisySeek's agent that is not trained
+# environment → variant → the paper's panel and α
+PAPER = {
+    "ContinuousSeek5-v0": {
+        "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
+        "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
+        "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
+        "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
+    },
+    "ContinuousSeek10-v0": {
+        "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
+        "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+        "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
+        "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
+        "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
+    },
+    "ContinuousSeek20-v0": {
+        "ddpg_her": ("continuousseek_d20_lr0.0005_batch256", None),
+        "ddpg_her_reengage": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+        f"{BOTH} --script ddpg_her{SHORT}": ("continuousseek_d20_lr0.0005_batch256", None),
+        f"{BOTH} --script ddpg_her_reengage{SHORT}": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+    },
+    "HandReach-v2": {
+        "ddpg_her": ("handreach_normalized", None),
+        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # the nearest of the paper's
+        "ddpg_her_reengage --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
+    },
+    "BitFlip20-v0": {
+        "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
+        "dqn_her_reengage": ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
+        "dqn_her_reengage --temperature 0": ("bitflip_d20_tau0.0", "1.0/d"),
+        "dqn_her_reengage --temperature 1": ("bitflip_d20_gradonly_tau1.0", "1.0/d"),
+    },
+    "BitFlip-v0": {
+        "dqn_her_reengage --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
+        "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
+        "dqn_her_reengage --temperature 0": ("bitflip_d40_tau0.0", "1.0/d"),
+        "dqn_her_reengage --temperature 1": ("bitflip_d40_gradonly_tau1.0", "1.0/d"),
+        "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
+    },
+    "DriveSeek-v0": {
+        "ddpg_multi_reengage --alpha 0": ("driveseek_sharing", None),
+        "ddpg_multi_reengage --alpha 0.1": ("driveseek_sharing", "20/n_max"),
+        "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("driveseek_nosharing", "20/n_max"),
+    },
+    "NoisySeek-v0": {
+        GREEDY: ("noisyseek_allalpha", GREEDY),
+        "ddpg_multi_reengage --alpha 0": ("noisyseek_allalpha", None),
+        "ddpg_multi_reengage --alpha 0.5": ("noisyseek_allalpha", "100/n_max"),
+    },
+}
 
 
 def runs(grid: str) -> pd.DataFrame:
     """The evaluations of a grid's runs with the columns env_id and variant, the script and its other flags.
 
-    Where a variant has been run anew since the step-wise form, runs of that form are left out.
+    Where a variant has been run anew since the scripts of commit OLD, the runs of those are left out.
     """
     rows = pd.read_csv(RESULTS / f"{grid}.csv", dtype=dict(commit=str))
-    old = rows.commit == STEP_WISE
+    old = rows.commit == OLD
     rows = rows[~old | old.groupby([rows.script, rows["flags"]]).transform("all")]
     variant = rows.script + rows["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
-    return rows.assign(env_id=rows["flags"].str.extract(r"--env-id (\S+)")[0], variant=variant.str.removesuffix(SMALL))
+    return rows.assign(
+        env_id=rows["flags"].str.extract(r"--env-id (\S+)")[0], variant=variant.str.removesuffix(f" {SMALL}")
+    )
 
 
 def paper_curve(panel: str, alpha: str | None, last_step: float = np.inf) -> pd.DataFrame:
@@ -32,6 +90,12 @@ def paper_curve(panel: str, alpha: str | None, last_step: float = np.inf) -> pd.
     epochs = rows.x_name == "epoch"  # epoch 0 is evaluated after its training
     rows = rows.assign(x=rows.x.where(~epochs, (rows.x + 1) * EPOCH)).set_index("x")
     return rows.loc[:last_step, ["mean", "std"]]
+
+
+def published_curve(env_id: str, variant: str, last_step: float = np.inf) -> pd.DataFrame | None:
+    """The paper's mean and std at each evaluation up to a step, by steps; None where it has no such curve."""
+    known = PAPER.get(env_id, {}).get(variant)
+    return paper_curve(*known, last_step) if known else None
 
 
 def of_curve(curve: pd.Series, end: bool = False) -> float:

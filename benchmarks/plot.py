@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from data import RESULTS, of_curve, paper_curve, runs
+from data import RESULTS, of_curve, published_curve, runs
 from scipy import stats
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -59,58 +59,6 @@ MEASURES = {
     "success_rate": Measure("success rate", (-0.02, 1.02), digits=3, threshold=0.5),
     "episodic_return": Measure("goals reached per episode", None, digits=1, threshold=17.5),
 }
-# environment → variant → the paper's panel and α
-PAPER = {
-    "ContinuousSeek5-v0": {
-        "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
-        "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
-        "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
-        "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
-    },
-    "ContinuousSeek10-v0": {
-        "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
-        "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
-        "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
-        "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
-        "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
-    },
-    "ContinuousSeek20-v0": {
-        "ddpg_her": ("continuousseek_d20_lr0.0005_batch256", None),
-        "ddpg_her_reengage": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
-    },
-    "HandReach-v2": {
-        "ddpg_her": ("handreach_normalized", None),
-        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),
-    },
-    "BitFlip20-v0": {
-        "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
-        "dqn_her_reengage": ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
-        "dqn_her_reengage --temperature 0": ("bitflip_d20_tau0.0", "1.0/d"),
-        "dqn_her_reengage --temperature 1": ("bitflip_d20_gradonly_tau1.0", "1.0/d"),
-    },
-    "BitFlip-v0": {
-        "dqn_her_reengage --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
-        "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
-        "dqn_her_reengage --temperature 0": ("bitflip_d40_tau0.0", "1.0/d"),
-        "dqn_her_reengage --temperature 1": ("bitflip_d40_gradonly_tau1.0", "1.0/d"),
-        "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
-    },
-    "DriveSeek-v0": {
-        "ddpg_multi_reengage --alpha 0": ("driveseek_sharing", None),
-        "ddpg_multi_reengage --alpha 0.1": ("driveseek_sharing", "20/n_max"),
-        "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("driveseek_nosharing", "20/n_max"),
-    },
-    "NoisySeek-v0": {
-        "ddpg_multi_reengage --alpha 0": ("noisyseek_allalpha", None),
-        "ddpg_multi_reengage --alpha 0.5": ("noisyseek_allalpha", "100/n_max"),
-    },
-}
-
-
-def published_curve(env_id: str, variant: str, last_step: int) -> pd.DataFrame | None:
-    """The published mean and deviation up to a step; None where there is no curve to compare."""
-    known = PAPER.get(env_id, {}).get(variant)
-    return paper_curve(*known, last_step) if known else None
 
 
 def greedy_agent() -> float:

@@ -19,8 +19,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import DDPG, DQN, MULTI, REENGAGE, SAC, markdown
-from data import RESULTS, of_curve, paper_curve, runs
+from claims import markdown
+from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, of_curve, paper_curve, runs
 from plot import BLUE, IMAGES, RED
 from scipy import stats
 

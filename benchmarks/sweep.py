@@ -27,19 +27,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+from data import BOTH, DDPG, DQN, MULTI, REENGAGE, RESULTS, RULE, SAC, SHORT, SMALL
 from machine import machine
 from tqdm import tqdm
 
 RUN = ["script", "flags", "seed"]  # what names a run in a csv
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-
-DDPG, REENGAGE, SAC, DQN, MULTI = (
-    *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
-    "ddpg_multi_reengage",
-)
-RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
-SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # a size that a CPU can afford
 # grid → how many seeds, from 1, script and flags
 GRIDS = {
     "continuousseek": [
@@ -94,10 +87,7 @@ GRIDS = {
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
     ],
     # Whether the curves at d = 20 differ from the paper's because of who is evaluated
-    "both_actors": [
-        (3, BOTH, f"--env-id ContinuousSeek20-v0 --script {script} --total-timesteps 200000")
-        for script in (DDPG, REENGAGE)
-    ],
+    "both_actors": [(3, BOTH, f"--env-id ContinuousSeek20-v0 --script {script}{SHORT}") for script in (DDPG, REENGAGE)],
     "alpha_rule": [
         (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
         for env_id, d, script in (
@@ -128,9 +118,9 @@ def sources(script: str) -> list[str]:
 
 
 def commit(script: str) -> str:
-    """The commit that a run is of, with a + where its files differ from it."""
+    """The last commit that changed a run's files, with a + where they differ from it."""
     changed = git("status", "--porcelain", "--", *sources(script))
-    return git("rev-parse", "--short", "HEAD") + "+" * bool(changed)
+    return git("log", "-1", "--format=%h", "--", *sources(script)) + "+" * bool(changed)
 
 
 def has_changed(script: str, made_by: str) -> bool:
@@ -148,7 +138,9 @@ def results(name: str) -> pd.DataFrame:
 def state(name: str, grid: str, script: str, flags: str, seed: int) -> str:
     """What has become of a run: new, unfinished, finished, or finished with another form of the script."""
     rows = results(name)
-    for made_by in rows[(rows[RUN] == [script, flags, seed]).all(axis=1)]["commit"].unique():
+    rows = rows[(rows[RUN] == [script, flags, seed]).all(axis=1)]
+    if len(rows):
+        made_by = rows["commit"].iloc[0]
         return f"finished with {made_by}, since when it has changed" if has_changed(script, made_by) else "finished"
     return "unfinished" if (ROOT / "runs" / run_name(grid, script, flags, seed) / "checkpoint.pt").exists() else "new"
 
@@ -201,7 +193,8 @@ def collect(name: str, grid: str, made: dict) -> None:
     others = others[(others[RUN] != key).any(axis=1)]
     rows = pd.read_csv(folder / "evaluations.csv").assign(**made)
     rows = rows if others.empty else pd.concat([others, rows])
-    rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.csv", index=False)
+    rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.tmp", index=False)
+    os.replace(RESULTS / f"{name}.tmp", RESULTS / f"{name}.csv")  # what interrupts it leaves the old one
     (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
 
 
