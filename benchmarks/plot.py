@@ -1,18 +1,15 @@
 """Draws the curves of benchmarks/results/*.csv beside the paper's, and prints their table in Markdown.
 
-    python benchmarks/plot.py continuousseek
-    python benchmarks/plot.py handreach
-    python benchmarks/plot.py sac
-    python benchmarks/plot.py bitflip
-    python benchmarks/plot.py multi
+    python benchmarks/plot.py GRID
 
-write docs/images/<name>.png and .svg. Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the
+writes docs/images/GRID.png and .svg. Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the
 paper's mean is dashed, its standard deviation over seeds a paler band. The number of goals reached (multi) is beside
 the paper's with networks of its size, up to the same number of steps. The paper's numbers are in paper_curves.csv, and
 in paper_grid.csv those of its grid of settings, which has no curves.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from data import RESULTS, of_curve, published_curve, runs
+from data import BOTH, RESULTS, SHORT, of_curve, published_curve, runs
 from scipy import stats
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -32,6 +29,8 @@ VARIANTS = {
     "ddpg_her": ("DDPG+HER", BLUE),
     "ddpg_her_reengage": ("ReenGAGE", RED),
     "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
+    f"{BOTH} --script ddpg_her{SHORT}": ("DDPG+HER", BLUE),
+    f"{BOTH} --script ddpg_her_reengage{SHORT}": ("ReenGAGE", RED),
     "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
     "sac_her_reengage --alpha 0.04": ("ReenGAGE", RED),
     "sac_her_reengage --alpha 0.02": ("ReenGAGE", RED),
@@ -57,6 +56,7 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "success_rate": Measure("success rate", (-0.02, 1.02), digits=3, threshold=0.5),
+    "success_rate_actor": Measure("success rate of the actor", (-0.02, 1.02), digits=3, threshold=0.5),
     "episodic_return": Measure("goals reached per episode", None, digits=1, threshold=17.5),
 }
 
@@ -109,9 +109,10 @@ def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
     return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
 
 
-def measure(grid: str) -> str:
-    """The column that a grid's figure and table show."""
-    return "episodic_return" if grid == "multi" else "success_rate"
+def measures(grid: str) -> list[str]:
+    """The columns that a grid's figure and tables show."""
+    known = {"multi": ["episodic_return"], "both_actors": ["success_rate", "success_rate_actor"]}
+    return known.get(grid, ["success_rate"])
 
 
 def environments(rows: pd.DataFrame) -> list[str]:
@@ -121,8 +122,8 @@ def environments(rows: pd.DataFrame) -> list[str]:
 
 def table(rows: pd.DataFrame, y: str) -> str:
     """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
-    to = f"steps to {MEASURES[y].threshold}"
-    lines = [f"| environment | script | seeds | final | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
+    final, to = f"final {MEASURES[y].label}", f"steps to {MEASURES[y].threshold}"
+    lines = [f"| environment | script | seeds | {final} | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
     groups = dict(list(rows.groupby(["env_id", "variant"])))
     for env_id, variant in sorted(groups, key=lambda key: (environments(rows).index(key[0]), key[1])):
         group = groups[env_id, variant]
@@ -135,19 +136,17 @@ def table(rows: pd.DataFrame, y: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", choices=("continuousseek", "handreach", "sac", "bitflip", "multi"))
+    parser.add_argument("grid", choices=("continuousseek", "both_actors", "handreach", "sac", "bitflip", "multi"))
     grid = parser.parse_args().grid
-    rows, y = runs(grid), measure(grid)
-    print(table(rows, y))
+    rows = runs(grid)
+    print(*(table(rows, y) for y in measures(grid)), sep="\n\n")
     ablation = ~rows.variant.isin(VARIANTS) | ((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
     rows = rows[~ablation]  # these are in the table alone
-    if grid == "handreach":
-        panels = [(*each, "HandReach-v2") for each in (("global_step", "thousand steps"), ("wall_seconds", "minutes"))]
-    else:
-        panels = [("global_step", "thousand steps", env_id) for env_id in environments(rows)]
+    axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
+    panels = list(itertools.product(environments(rows), measures(grid), axis))
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
-    for each, (x, label, env_id) in zip(axes[0], panels, strict=True):
-        draw(each, rows[rows.env_id == env_id], env_id, x, label, y)
+    for each, (env_id, y, x) in zip(axes[0], panels, strict=True):
+        draw(each, rows[rows.env_id == env_id], env_id, x, axis[x], y)
     lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
     columns = len(lines) if len(lines) <= 3 else (len(lines) + 1) // 2
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
