@@ -34,9 +34,10 @@ where the claim is about the end.
 **What is compared.** On ContinuousSeek each method has the paper's best batch and learning rate for it, as in the
 paper's figures. SAC has one batch and learning rate for both, and its paper column is from the paper's grid there (with
 the best batch of each the paper sees no gain at d = 5). The paper's column is the same difference in its curves, up to
-the length of our runs. Our evaluations show the target actor, the paper's the actor; our batches on HandReach are a
-tenth of the paper's, our networks on DriveSeek and NoisySeek smaller. Runs of commit {OLD} are from an older version of
-the scripts, and will be run anew. Seeds are those of the better and of the other variant.
+the length of our runs (where there are none, to the end). The evaluations of our two DDPG scripts show the target
+actor, the paper's the actor; our batches on HandReach are a tenth of the paper's, our networks on DriveSeek and
+NoisySeek smaller. Runs of commit {OLD} are from an older version of the scripts, and will be run anew. *Seeds* are
+those of the variant and of what it is compared with.
 """
 LAW = """
 **O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)): the exponent of d in their
