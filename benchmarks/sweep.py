@@ -22,6 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import joblib
@@ -33,6 +34,8 @@ from tqdm import tqdm
 
 RUN = ["script", "flags", "seed"]  # what names a run in a csv
 ROOT = Path(__file__).resolve().parent.parent
+RUNNING: list[subprocess.Popen] = []  # all that this process has started
+STOPPED = threading.Event()  # no run begins after it
 # grid → how many seeds, from 1, script and flags
 GRIDS = {
     "continuousseek": [
@@ -150,6 +153,8 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
 
     Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
     """
+    if STOPPED.is_set():
+        return {}, "stopped"
     name, made_by = run_name(grid, script, flags, seed), commit(script)
     folder = ROOT / "runs" / name
     log, begun_by = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "commit"))
@@ -165,7 +170,11 @@ def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
         begun_by.write_text(made_by)
     with open(log, "a") as file:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
+        # In a session of its own, so that Ctrl-C reaches it through stop_runs alone: with two signals it would not save
+        options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
+        with subprocess.Popen(command, **options) as process:
+            RUNNING.append(process)
+            status = process.wait()
     problem = f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
     made = dict(script=script, flags=flags, seed=seed, date=datetime.date.today(), machine=machine(), commit=made_by)
     return made, problem if status else None
@@ -198,6 +207,15 @@ def collect(name: str, grid: str, made: dict) -> None:
     (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
 
 
+def stop_runs() -> None:
+    """Lets the runs of this machine finish their round and save."""
+    STOPPED.set()
+    for process in RUNNING:  # one that has ended takes no signal
+        process.terminate()
+    for process in RUNNING:
+        process.wait()
+
+
 def use_cluster(backend: str, address: str | None) -> None:
     """Connects joblib to an existing engine."""
     if backend == "ray":
@@ -217,7 +235,7 @@ def main() -> None:
     parser.add_argument("grid", choices=GRIDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
-    parser.add_argument("--backend", choices=("loky", "ray", "dask"), default="loky")
+    parser.add_argument("--backend", choices=("threading", "ray", "dask"), default="threading")
     parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
     parser.add_argument("--only", default="", help="runs whose command matches this expression")
@@ -264,4 +282,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command continues")
+        print("stopped: the runs save", flush=True)
+        stop_runs()
+        sys.exit("the same command continues")
