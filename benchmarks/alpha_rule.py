@@ -9,15 +9,11 @@ An interrupted run continues with the same words and --resume (not with the comm
 no rule); its running means begin again.
 """
 
-import argparse
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
+import wrapped
 
-ROOT = Path(__file__).resolve().parent.parent
 DECAY = 0.999  # of the running means
 
 
@@ -38,20 +34,12 @@ def balanced(loss_function, share: float):
     return loss
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--script", required=True, help="without .py")
-    parser.add_argument("--share", type=float, required=True, help="of the gradient term, in units of the value term")
-    known, flags = parser.parse_known_args()
-    sys.path.insert(0, str(ROOT))
-    script = importlib.import_module(known.script)
+def replace_loss(script, options) -> None:
     name = "q_loss" if hasattr(script, "q_loss") else "critic_loss"
-    setattr(script, name, balanced(getattr(script, name), known.share))
-    sys.argv = [f"{known.script}.py", *flags]
-    script.main()
+    setattr(script, name, balanced(getattr(script, name), options.share))
 
 
 if __name__ == "__main__":
-    main()
+    parser = wrapped.parser(__doc__)
+    parser.add_argument("--share", type=float, required=True, help="of the gradient term, in units of the value term")
+    wrapped.run(parser, replace_loss)

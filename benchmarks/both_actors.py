@@ -6,13 +6,9 @@ The column success_rate_actor of evaluations.csv is the actor's. All other words
 not changed.
 """
 
-import argparse
-import importlib
-import sys
 from functools import partial
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import wrapped
 
 
 def twice(evaluate):
@@ -25,18 +21,9 @@ def twice(evaluate):
     return evaluate_both
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--script", required=True, help="without .py")
-    known, flags = parser.parse_known_args()
-    sys.path.insert(0, str(ROOT))
-    script = importlib.import_module(known.script)
+def replace_evaluation(script, _) -> None:
     script.evaluate = twice(script.evaluate)
-    sys.argv = [f"{known.script}.py", *flags]
-    script.main()
 
 
 if __name__ == "__main__":
-    main()
+    wrapped.run(wrapped.parser(__doc__), replace_evaluation)

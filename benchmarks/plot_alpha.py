@@ -3,7 +3,7 @@
     python benchmarks/plot_alpha.py
 
 writes docs/images/alpha.png and .svg. A point is the mean over seeds of the mean over all evaluations, with its 95 %
-bootstrap interval. The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch. The
+interval (Student's). The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch. The
 second table sets the runs whose α follows alpha_rule.py beside those with the best fixed α.
 """
 
@@ -19,10 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import markdown
+from claims import interval, markdown
 from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, of_curve, paper_curve, runs
 from plot import BLUE, IMAGES, RED
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -41,6 +40,7 @@ class Panel(NamedTuple):
 
 
 SEEK = "continuousseek_d"
+KNOWN = np.zeros(1)  # an interval of differences from 0 is one of the mean
 PANELS = [
     *(
         Panel(f"ContinuousSeek, d = {d}", "continuousseek", f"ContinuousSeek{d}-v0", REENGAGE, 1 / d, "α · d",
@@ -89,19 +89,11 @@ def papers(panel: Panel, last_step: float) -> pd.Series:
     return pd.Series(values).sort_index()
 
 
-def interval(values: pd.Series) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean; a single value has none."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    result = stats.bootstrap((values,), np.mean, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0))
-    return tuple(result.confidence_interval)
-
-
 def compared(panel: Panel) -> pd.DataFrame:
     """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
     values, last_step = ours(panel)
     rows = {
-        round(multiple, 3): [group.mean(), *interval(group), len(group)]
+        round(multiple, 3): [group.mean(), *interval(KNOWN, group), len(group)]
         for multiple, group in values.groupby("multiple").value
     }
     own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
@@ -142,7 +134,7 @@ def rule_table() -> str:
         if len(ruled):
             fixed = compared(panel)
             best, values = fixed.ours.idxmax(), ruled.groupby("seed")[panel.measure].apply(of_curve)
-            low, high = interval(values)
+            low, high = interval(KNOWN, values)
             row = {"environment": panel.title, "best α": f"{best:g}/{panel.label.removeprefix('α · ')}"}
             row |= {"its value": f"{fixed.ours[best]:.2f}", "its seeds": f"{fixed.seeds[best]:g}"}
             row |= {"rule": f"{values.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}

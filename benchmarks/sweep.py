@@ -117,7 +117,8 @@ def git(*words: str) -> str:
 
 def sources(script: str) -> list[str]:
     """The files that make a run: its script and the environments; what takes a script needs all of them."""
-    return [f"{name}.py" for name in ("envs", script, *((DDPG, REENGAGE, SAC, DQN) if "/" in script else ()))]
+    taken = ("benchmarks/wrapped", DDPG, REENGAGE, SAC, DQN) if script in (RULE, BOTH) else ()
+    return [f"{name}.py" for name in ("envs", script, *taken)]
 
 
 def commit(script: str) -> str:
