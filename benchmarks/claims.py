@@ -1,23 +1,36 @@
-"""Prints docs/results.md: the paper's claims one by one, what our runs say of them, and how sure that is.
-
-    python benchmarks/claims.py > docs/results.md
+"""docs/results.md: the paper's claims one by one, what our runs say of them, and how sure that is; pages.py writes it.
 
 Everything in it comes from benchmarks/results/*.csv. A run is measured by its mean over all evaluations (how fast it
-learns, and how well) or by its last five (the end). Intervals are 95 % bootstrap intervals over seeds.
+learns, and how well) or by its last five (the end). Intervals are Welch's, over seeds.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from data import BOTH, DDPG, DQN, GREEDY, MULTI, OLD, REENGAGE, RESULTS, SAC, SHORT, of_curve, published_curve, runs
+from data import (
+    BOTH,
+    DDPG,
+    DQN,
+    GREEDY,
+    MULTI,
+    OLD,
+    REENGAGE,
+    RESULTS,
+    SAC,
+    SHORT,
+    markdown,
+    of_curve,
+    published_curve,
+    runs,
+)
 from scipy import stats
 
 SAME = 0.1  # a difference in success rate that counts as none
 HEAD = f"""# The paper's claims, one by one
 
-`python benchmarks/claims.py > docs/results.md` prints this page from the csv files in
-[benchmarks/results](../benchmarks/results); the command of each grid is `python benchmarks/sweep.py GRID`.
+`python benchmarks/pages.py` writes this page from the csv files in [benchmarks/results](../benchmarks/results), which
+`python benchmarks/sweep.py GRID` makes.
 
 **The rule.** Two variants are compared by the difference of their means over seeds, with Welch's 95 % interval (for
 the greedy agent, whose score is known, Student's). A run counts by its mean over all evaluations, or by its last five
@@ -182,11 +195,6 @@ def judge(claim: Claim) -> dict[str, str]:
     }
 
 
-def markdown(rows: list[dict[str, str]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def theory() -> str:
     """O(d) against O(d²), from theory_check.py's csv."""
     rows = pd.read_csv(RESULTS / "theory_check_exponents.csv")
@@ -232,8 +240,4 @@ def cost() -> str:
 
 def page() -> str:
     """docs/results.md."""
-    return "\n".join([HEAD, markdown([judge(claim) for claim in CLAIMS]), LAW, theory(), COST, cost()])
-
-
-if __name__ == "__main__":
-    print(page())
+    return "\n".join([HEAD, markdown([judge(claim) for claim in CLAIMS]), LAW, theory(), COST, cost(), ""])

@@ -1,4 +1,4 @@
-"""The csv files of benchmarks/results, as plot.py, plot_alpha.py and claims.py read them."""
+"""The csv files of benchmarks/results, as the tables and figures of the pages read them."""
 
 from pathlib import Path
 
@@ -101,3 +101,9 @@ def published_curve(env_id: str, variant: str, last_step: float = np.inf) -> pd.
 def of_curve(curve: pd.Series, end: bool = False) -> float:
     """What a curve, evaluation by evaluation, counts by: its mean, or that of its last five evaluations."""
     return curve.iloc[-5:].mean() if end else curve.mean()
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """A table of rows that have the same columns."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

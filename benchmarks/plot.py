@@ -1,14 +1,11 @@
-"""Draws the curves of benchmarks/results/*.csv beside the paper's, and prints their table in Markdown.
+"""Curves of the grids beside the paper's, as figures and as tables in Markdown; pages.py writes both.
 
-    python benchmarks/plot.py GRID
-
-writes docs/images/GRID.png and .svg. Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the
-paper's mean is dashed, its standard deviation over seeds a paler band. The number of goals reached (multi) is beside
-the paper's with networks of its size, up to the same number of steps. The paper's numbers are in paper_curves.csv, and
-in paper_grid.csv those of its grid of settings, which has no curves.
+Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the paper's mean is dashed, its standard
+deviation over seeds a paler band. The number of goals reached (multi) is beside the paper's with networks of its size,
+up to the same number of steps. The paper's numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of
+settings, which has no curves.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +20,12 @@ from data import BOTH, RESULTS, SHORT, of_curve, published_curve, runs
 from scipy import stats
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+# grid → the columns that its figure and tables show
+MEASURED = {
+    **dict.fromkeys(("continuousseek", "handreach", "sac", "bitflip"), ("success_rate",)),
+    "both_actors": ("success_rate", "success_rate_actor"),
+    "multi": ("episodic_return",),
+}
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"  # colour-blind safe (Okabe and Ito)
 # variant, that is a script and its flags besides the environment → name and colour
 VARIANTS = {
@@ -109,19 +112,14 @@ def published(env_id: str, variant: str, last_step: int, y: str) -> list[str]:
     return [*grid.iloc[0][["final", "mean"]], "–"] if len(grid) else ["–"] * 3
 
 
-def measures(grid: str) -> list[str]:
-    """The columns that a grid's figure and tables show."""
-    known = {"multi": ["episodic_return"], "both_actors": ["success_rate", "success_rate_actor"]}
-    return known.get(grid, ["success_rate"])
-
-
 def environments(rows: pd.DataFrame) -> list[str]:
     """The environments of a grid, that of the shortest runs first."""
     return list(rows.groupby("env_id").global_step.max().sort_values(kind="stable").index)
 
 
-def table(rows: pd.DataFrame, y: str) -> str:
+def table(grid: str, y: str) -> str:
     """Final value of y, mean over evaluation points, and steps to the threshold, ours and the paper's, as Markdown."""
+    rows = runs(grid)
     final, to = f"final {MEASURES[y].label}", f"steps to {MEASURES[y].threshold}"
     lines = [f"| environment | script | seeds | {final} | mean | {to} | paper: final | mean | {to} |", "|---" * 9 + "|"]
     groups = dict(list(rows.groupby(["env_id", "variant"])))
@@ -134,25 +132,17 @@ def table(rows: pd.DataFrame, y: str) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", choices=("continuousseek", "both_actors", "handreach", "sac", "bitflip", "multi"))
-    grid = parser.parse_args().grid
+def figure(grid: str) -> None:
+    """Draws docs/images/GRID.png: a panel for each environment and measure; HandReach by minutes, too."""
     rows = runs(grid)
-    print(*(table(rows, y) for y in measures(grid)), sep="\n\n")
     ablation = ~rows.variant.isin(VARIANTS) | ((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
     rows = rows[~ablation]  # these are in the table alone
     axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
-    panels = list(itertools.product(environments(rows), measures(grid), axis))
+    panels = list(itertools.product(environments(rows), MEASURED[grid], axis))
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
     for each, (env_id, y, x) in zip(axes[0], panels, strict=True):
         draw(each, rows[rows.env_id == env_id], env_id, x, axis[x], y)
     lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
     columns = len(lines) if len(lines) <= 3 else (len(lines) + 1) // 2
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(IMAGES / f"{grid}.{suffix}", dpi=150)
-
-
-if __name__ == "__main__":
-    main()
+    figure.savefig(IMAGES / f"{grid}.png", dpi=150)

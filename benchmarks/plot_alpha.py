@@ -1,10 +1,8 @@
-"""Draws what α does on every environment, ours beside the paper's, and prints two tables in Markdown.
+"""What α does on every environment, ours beside the paper's, as a figure and tables in Markdown; pages.py writes both.
 
-    python benchmarks/plot_alpha.py
-
-writes docs/images/alpha.png and .svg. A point is the mean over seeds of the mean over all evaluations, with its 95 %
-interval (Student's). The paper's, dashed, are up to the same number of steps; SAC's are of each α's best batch. The
-second table sets the runs whose α follows alpha_rule.py beside those with the best fixed α.
+A point is the mean over seeds of the mean over all evaluations, with its 95 % interval (Student's). The paper's,
+dashed, are up to the same number of steps; SAC's are of each α's best batch. The second table sets the runs whose α
+follows alpha_rule.py beside those with the best fixed α.
 """
 
 import importlib
@@ -19,8 +17,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import interval, markdown
-from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, of_curve, paper_curve, runs
+from claims import interval
+from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
 from plot import BLUE, IMAGES, RED
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -142,15 +140,10 @@ def rule_table() -> str:
     return markdown(rows)
 
 
-def main() -> None:
+def figure() -> None:
+    """Draws docs/images/alpha.png."""
     figure, axes = plt.subplots(2, 5, figsize=(16, 6), layout="constrained")
     for panel, each in zip(PANELS, axes.flat, strict=True):
         draw(each, panel)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(IMAGES / f"alpha.{suffix}", dpi=120)
-    print(table(), rule_table(), sep="\n\n")
-
-
-if __name__ == "__main__":
-    main()
+    figure.savefig(IMAGES / "alpha.png", dpi=120)

@@ -1,0 +1,122 @@
+"""Tables of README and docs that are not of the grids, as Markdown; pages.py writes them.
+
+Each is a csv of benchmarks/results in the form of its page.
+"""
+
+import numpy as np
+import pandas as pd
+from data import RESULTS, markdown
+
+EPYC = "AMD EPYC, 2 cores, torch 2.13.0+cpu"  # the machine of speed.csv that the tables show
+# row → script, its peer and its matrix products in speed.csv
+ON_CPU = {
+    "DDPG+HER": ("ddpg_her.py", "Stable-Baselines3 DDPG", "matrix products, DDPG"),
+    "ReenGAGE": ("ddpg_her_reengage.py", "Stable-Baselines3 DDPG, Eq. 9", "matrix products, ReenGAGE"),
+    "SAC+HER": ("sac_her_reengage.py --alpha 0", "Stable-Baselines3 SAC", "matrix products, SAC"),
+    "ReenGAGE on SAC": ("sac_her_reengage.py", "Stable-Baselines3 SAC, Eq. 9", "matrix products, SAC ReenGAGE"),
+    "DQN+HER": ("dqn_her_reengage.py --alpha 0", "Stable-Baselines3 DQN", "matrix products, DQN"),
+    "ReenGAGE on DQN": ("dqn_her_reengage.py", "Stable-Baselines3 DQN, Eq. 29", "matrix products, DQN ReenGAGE"),
+}
+ON_GPU = {
+    "ddpg_her": "DDPG+HER",
+    "ddpg_her_reengage": "ReenGAGE",
+    "sac_her_reengage": "ReenGAGE on SAC",
+    "dqn_her_reengage": "ReenGAGE on DQN",
+    "ddpg_multi_reengage": "Multi-ReenGAGE",
+}
+
+
+def speed(*names: str, digits: int) -> str:
+    """Milliseconds per training step of our scripts, of Stable-Baselines3 and of the matrix products alone."""
+    rows = pd.read_csv(RESULTS / "speed.csv")
+    time = rows[rows.machine == EPYC].set_index(["what", "threads"]).ms_median
+    table = []
+    for pair in (names[:2], names[2:]):
+        for threads in (1, 2):
+            for name in pair:
+                script, peer, products = (time[what, threads] for what in ON_CPU[name])
+                row = {"": name, "threads": f"{threads}", "here": f"{script:.1f}", "Stable-Baselines3": f"{peer:.1f}"}
+                table.append(row | {"products alone": f"{products:.{digits}f}"})
+    return markdown(table)
+
+
+def gpu_speed() -> str:
+    """Milliseconds per update and per training step on a GPU."""
+    columns = {
+        "update, kernel by kernel": "update_ms_kernels",
+        "update, one graph": "update_ms_graph",
+        "training step": "step_ms_graph",
+    }
+    rows = pd.read_csv(RESULTS / "gpu_speed.csv").to_dict("records")
+    return markdown(
+        [{"": ON_GPU[row["script"]]} | {name: f"{row[key]:.2g}" for name, key in columns.items()} for row in rows]
+    )
+
+
+def profile() -> str:
+    """Milliseconds of each part of a training step, the longest first, then the whole."""
+    time = pd.read_csv(RESULTS / "profile_step.csv").set_index("part").ms
+    last = ["the rest", "a training step"]
+    order = [*time.drop(last).sort_values(ascending=False).index, *last]
+    return markdown([{"part": part, "ms": f"{time[part]:.2f}"} for part in order])
+
+
+def multi_speed() -> str:
+    """Milliseconds per update of Multi-ReenGAGE, and of its loss written down plainly."""
+    rows = pd.read_csv(RESULTS / "multi_speed.csv")
+    time = rows.set_index(["size", "threads", "alpha", "form"]).ms_median
+    columns = {
+        "`--alpha 0`": (0.0, "ours"),
+        "Multi-ReenGAGE": (0.1, "ours"),
+        "the dense form": (0.1, "dense"),
+        "dense, by the gates alone": (0.1, "dense, gradient by the gates"),
+    }
+    sizes = {"full": ("400-400-20, 400, 256", 0), "small": ("64-64-20, 64, 128", 1)}
+    table = []
+    for size, (networks, digits) in sizes.items():
+        for threads in (1, 2):
+            row = {"encoder, heads, batch": networks, "threads": str(threads)}
+            table.append(row | {name: f"{time[size, threads, *key]:.{digits}f}" for name, key in columns.items()})
+    return markdown(table)
+
+
+def env_speed() -> str:
+    """Environment steps per second."""
+    rows = pd.read_csv(RESULTS / "env_speed.csv")
+    rows = rows[rows.id.isin(rows[rows.way == "batch"].id)]
+    rate = rows.set_index(["id", "way"]).steps_per_second
+    ways = {"one": "single", "`SyncVectorEnv`": "sync", "`AsyncVectorEnv`": "async", "`gym.make_vec`": "batch"}
+    table = []
+    for name, count in rows.groupby("id", sort=False).num_envs.max().items():
+        row = {"id": f"`{name}`", "environments": str(count)}
+        table.append(row | {way: f"{rate[name, key]:,}" if (name, key) in rate else "–" for way, key in ways.items()})
+    return markdown(table)
+
+
+def soft_target() -> str:
+    """Exact differences of BitFlip's values with the soft target."""
+    rows = pd.read_csv(RESULTS / "soft_target.csv", dtype=str)
+    table = []
+    for row in rows.to_dict("records"):
+        cells = {"bits d": row["d"], "τ": f"{float(row['temperature']):g}"}
+        for wrong in (1, 2, 3, 5, 10):
+            name = f"{wrong} wrong bit" if wrong == 1 else str(wrong)
+            cells[name] = np.format_float_positional(float(row[f"gap at {wrong}"]), trim="-")
+        table.append(cells | {"value at d/2": row["value at d/2"].replace("-", "−")})
+    return markdown(table)
+
+
+def handreach_settings() -> str:
+    """Mean success rates of what was tried for HandReach, over 100,000 steps each."""
+    rows = pd.read_csv(RESULTS / "handreach_settings.csv")
+    table = []
+    for (settings, seed), run in rows.groupby(["settings", "seed"], sort=False):
+        cells = {"settings": settings, "seed": str(seed)}
+        for first in range(200_000, 600_000, 100_000):
+            part = run[(run.global_step > first) & (run.global_step <= first + 100_000)]
+            last = run.global_step.max()
+            until = f", to {last // 1000}k" if first < last < first + 100_000 else ""
+            name = f"{first // 1000}k to {first // 1000 + 100}k"
+            cells[name] = f"{part.success_rate_target_actor.mean():.2f}{until}" if len(part) else "–"
+        table.append(cells)
+    return markdown(table)
