@@ -31,6 +31,7 @@ TABLES = {
     "env speed": tables.env_speed,
     "soft target": tables.soft_target,
     "handreach settings": tables.handreach_settings,
+    "theory": tables.theory,
 }
 
 

@@ -3,9 +3,15 @@
 Each is a csv of benchmarks/results in the form of its page.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from data import RESULTS, markdown
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from theory_check import threshold
 
 EPYC = "AMD EPYC, 2 cores, torch 2.13.0+cpu"  # the machine of speed.csv that the tables show
 # row → script, its peer and its matrix products in speed.csv
@@ -119,4 +125,20 @@ def handreach_settings() -> str:
             name = f"{first // 1000}k to {first // 1000 + 100}k"
             cells[name] = f"{part.success_rate_target_actor.mean():.2f}{until}" if len(part) else "–"
         table.append(cells)
+    return markdown(table)
+
+
+def theory() -> str:
+    """Transitions that theory_check.py needed by dimension, and the exponent of d with its interval."""
+    rows = pd.read_csv(RESULTS / "theory_check.csv")
+    needed = rows.groupby(["measurement", "family", "method", "dim"]).transitions.apply(threshold)
+    table = []
+    for row in pd.read_csv(RESULTS / "theory_check_exponents.csv").itertuples():
+        measured = "identified" if row.measurement == "identifiability" else "learnt"
+        cells = {"": measured, "family": row.family, "method": row.method}
+        for dim in sorted(rows.dim.unique()):
+            count = needed.get((row.measurement, row.family, row.method, dim))
+            cells[f"d = {dim}"] = "–" if count is None else f"{count:,}"
+        interval = f"{row.exponent:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        table.append(cells | {"exponent (95 %)": interval, "paper": str(row.expected)})
     return markdown(table)
