@@ -13,7 +13,8 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
 )
 RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
-SHORT = " --total-timesteps 200000"  # of grid both_actors
+SAME = " --batch-size 512 --learning-rate 1e-3"  # ReenGAGE's at d = 10, for the baseline
+SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
 EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 GREEDY = "greedy"  # NoisySeek's agent that is not trained
 # environment → variant → the paper's panel and α
@@ -27,6 +28,9 @@ PAPER = {
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+        f"ddpg_her{SAME}": ("continuousseek_d10_lr0.001_batch512", None),
+        f"{BOTH} --script ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
+        f"{BOTH} --script ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
         "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
         "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
         "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),

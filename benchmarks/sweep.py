@@ -28,7 +28,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from data import BOTH, DDPG, DQN, MULTI, REENGAGE, RESULTS, RULE, SAC, SHORT, SMALL
+from data import BOTH, DDPG, DQN, MULTI, REENGAGE, RESULTS, RULE, SAC, SAME, SHORT, SMALL
 from machine import machine
 from tqdm import tqdm
 
@@ -45,6 +45,7 @@ GRIDS = {
         (5, REENGAGE, "--env-id ContinuousSeek5-v0 --alpha 0.06"),
         (10, DDPG, "--env-id ContinuousSeek10-v0"),
         (10, REENGAGE, "--env-id ContinuousSeek10-v0"),
+        (5, DDPG, f"--env-id ContinuousSeek10-v0{SAME}"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.01"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.03"),
         (5, DDPG, "--env-id ContinuousSeek20-v0"),
@@ -89,8 +90,12 @@ GRIDS = {
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
     ],
-    # Whether the curves at d = 20 differ from the paper's because of who is evaluated
-    "both_actors": [(3, BOTH, f"--env-id ContinuousSeek20-v0 --script {script}{SHORT}") for script in (DDPG, REENGAGE)],
+    # Whether the curves differ from the paper's because of who is evaluated
+    "both_actors": [
+        (3, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {script}{length}")
+        for d, length in ((10, ""), (20, SHORT))
+        for script in (DDPG, REENGAGE)
+    ],
     "alpha_rule": [
         (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
         for env_id, d, script in (
