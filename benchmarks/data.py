@@ -28,7 +28,6 @@ PAPER = {
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
-        f"ddpg_her{SAME}": ("continuousseek_d10_lr0.001_batch512", None),
         f"{BOTH} --script ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         f"{BOTH} --script ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
         "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),

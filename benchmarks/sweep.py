@@ -86,14 +86,14 @@ GRIDS = {
         for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
     ],
     "multi": [
-        (seeds, MULTI, f"--env-id {env_id} --alpha {alpha:g} {SMALL}{flags}")
+        (seeds, MULTI, f"--env-id {env_id} --alpha {alpha:g}{flags} {SMALL}")
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
     ],
     # Whether the curves differ from the paper's because of who is evaluated
     "both_actors": [
-        (3, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {script}{length}")
-        for d, length in ((10, ""), (20, SHORT))
+        (seeds, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {script}{length}")
+        for seeds, d, length in ((3, 10, ""), (5, 20, SHORT))
         for script in (DDPG, REENGAGE)
     ],
     "alpha_rule": [
