@@ -3,17 +3,17 @@
     python benchmarks/sweep.py continuousseek --jobs 2
 
 Each run is one process with one thread of PyTorch and lives in runs/<grid>/ until its evaluations are in the csv, which
-is what a finished run is; then its checkpoint goes, its policy stays. A sweep can be killed and started again: finished
-runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others, and is
-named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one where its
-script has changed since; `--again` runs those anew. `--seeds 100 102` takes other seeds, whose evaluations are in
-<grid>_seeds_100_102.csv, and `--only PATTERN` the runs whose command matches it. On a cluster the same
-command takes `--backend dask --address HOST:PORT` or `--backend ray --address auto` (install dask[distributed] or ray;
-the checkout must be on a file system that all machines share).
+is what a finished run is; then its checkpoint goes, its policy stays. A sweep can be interrupted and started again:
+finished runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others,
+and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one
+where its script has changed since; `--again` runs those anew. `--only PATTERN` takes the runs whose command matches it:
+on a cluster with a shared file system, `--only "seed 3$"` is a job of its own. `--seeds 100 102` takes other seeds,
+whose evaluations are in <grid>_seeds_100_102.csv.
 """
 
 import argparse
 import datetime
+import fcntl
 import itertools
 import os
 import re
@@ -111,9 +111,13 @@ GRIDS = {
 }
 
 
-def run_name(grid: str, script: str, flags: str, seed: int) -> str:
+def run_name(name: str, script: str, flags: str, seed: int) -> str:
     """The folder of a run under runs/."""
-    return f"{grid}/{script}__{flags.replace('--', '').replace(' ', '_')}__seed_{seed}"
+    return f"{name}/{script}__{flags.replace('--', '').replace(' ', '_')}__seed_{seed}"
+
+
+def command_of(script: str, flags: str, seed: int) -> str:
+    return f"{script}.py {flags} --seed {seed}"
 
 
 def git(*words: str) -> str:
@@ -135,55 +139,68 @@ def commit(script: str) -> str:
 def has_changed(script: str, made_by: str) -> bool:
     """Whether a run's files are no longer those of a commit."""
     command = ["git", "diff", "--quiet", made_by, "--", *sources(script)]
-    return "+" in made_by or subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode != 0
+    return not made_by or "+" in made_by or subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode != 0
 
 
 def results(name: str) -> pd.DataFrame:
     """The evaluations of all finished runs, one row each."""
     path = RESULTS / f"{name}.csv"
-    return pd.read_csv(path, dtype=dict(commit=str)) if path.exists() else pd.DataFrame(columns=[*RUN, "commit"])
+    if not path.exists():
+        return pd.DataFrame(columns=[*RUN, "commit"])
+    return pd.read_csv(path, dtype=dict(commit=str)).fillna(dict(commit=""))  # made without git's history
 
 
-def state(name: str, grid: str, script: str, flags: str, seed: int) -> str:
+def state(name: str, script: str, flags: str, seed: int) -> str:
     """What has become of a run: new, unfinished, finished, or finished with another form of the script."""
     rows = results(name)
     rows = rows[(rows[RUN] == [script, flags, seed]).all(axis=1)]
     if len(rows):
         made_by = rows["commit"].iloc[0]
         return f"finished with {made_by}, since when it has changed" if has_changed(script, made_by) else "finished"
-    return "unfinished" if (ROOT / "runs" / run_name(grid, script, flags, seed) / "checkpoint.pt").exists() else "new"
+    return "unfinished" if (ROOT / "runs" / run_name(name, script, flags, seed) / "checkpoint.pt").exists() else "new"
 
 
-def run(grid: str, script: str, flags: str, seed: int, threads: int) -> tuple[dict, str | None]:
+def train(command: list[str], log: Path, threads: int) -> int:
+    """Runs a command, whose output goes to the log; its exit status."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with open(log, "a") as file:
+        # In a session of its own, so that Ctrl-C reaches it through stop_runs alone: with two signals it would not save
+        options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
+        with subprocess.Popen(command, **options) as process:
+            RUNNING.append(process)
+            if STOPPED.is_set():  # it began while the others were told
+                process.terminate()
+            return process.wait()
+
+
+def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[dict, str | None]:
     """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder.
 
     Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
     """
     if STOPPED.is_set():
         return {}, "stopped"
-    name, made_by = run_name(grid, script, flags, seed), commit(script)
-    folder = ROOT / "runs" / name
-    log, begun_by = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "commit"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, f"{script}.py", *shlex.split(flags)]
-    if (folder / "checkpoint.pt").exists() and begun_by.exists():
-        command += ["--resume", f"runs/{name}"]
-        begun = begun_by.read_text()
-        made_by = f"{begun.rstrip('+')}+" if has_changed(script, begun) else begun
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint, or is run anew
-        command += ["--seed", str(seed), "--run-name", name]
-        begun_by.write_text(made_by)
-    with open(log, "a") as file:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        # In a session of its own, so that Ctrl-C reaches it through stop_runs alone: with two signals it would not save
-        options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
-        with subprocess.Popen(command, **options) as process:
-            RUNNING.append(process)
-            status = process.wait()
-    problem = f"exit status {status}: {' '.join(command[1:])}\n    {log.read_text().strip().splitlines()[-1:]}"
-    made = dict(script=script, flags=flags, seed=seed, date=datetime.date.today(), machine=machine(), commit=made_by)
-    return made, problem if status else None
+    run_folder = run_name(name, script, flags, seed)
+    folder = ROOT / "runs" / run_folder
+    log, begun, ended = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun", "ended"))
+    if not ended.exists():  # where it does, a sweep was killed before it collected the run
+        command = [sys.executable, f"{script}.py", *shlex.split(flags)]
+        if (folder / "checkpoint.pt").exists() and begun.exists():
+            command += ["--resume", f"runs/{run_folder}"]
+            if has_changed(script, begun.read_text()):
+                begun.write_text(begun.read_text().rstrip("+") + "+")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint, or is run anew
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            command += ["--seed", str(seed), "--run-name", run_folder]
+            begun.write_text(commit(script))
+        status = train(command, log, threads)
+        if status:
+            end_of_log = log.read_text().strip().splitlines()[-1:]
+            return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
+        begun.rename(ended)
+    made = dict(script=script, flags=flags, seed=seed, date=datetime.date.today(), machine=machine())
+    return made | dict(commit=ended.read_text()), None
 
 
 def expected_minutes(name: str, script: str, flags: str) -> float:
@@ -201,16 +218,20 @@ def runs_of(grid: str, seeds: list[int] | None) -> list[tuple[str, str, int]]:
     return sorted(runs, key=lambda run: run[2])
 
 
-def collect(name: str, grid: str, made: dict) -> None:
+def collect(name: str, made: dict) -> None:
     """Writes the evaluations of a run that has ended to the csv, in the place of older ones of the same run."""
     key = [made[column] for column in RUN]
-    folder, others = ROOT / "runs" / run_name(grid, *key), results(name)
-    others = others[(others[RUN] != key).any(axis=1)]
-    rows = pd.read_csv(folder / "evaluations.csv").assign(**made)
-    rows = rows if others.empty else pd.concat([others, rows])
-    rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.tmp", index=False)
-    os.replace(RESULTS / f"{name}.tmp", RESULTS / f"{name}.csv")  # what interrupts it leaves the old one
+    folder = ROOT / "runs" / run_name(name, *key)
+    with open(ROOT / "runs" / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another sweep of the grid may collect
+        others = results(name)
+        others = others[(others[RUN] != key).any(axis=1)]
+        rows = pd.read_csv(folder / "evaluations.csv").assign(**made)
+        rows = rows if others.empty else pd.concat([others, rows])
+        rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.tmp", index=False)
+        os.replace(RESULTS / f"{name}.tmp", RESULTS / f"{name}.csv")  # what interrupts it leaves the old one
     (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
+    (folder.parent / f"{folder.name}.ended").unlink()
 
 
 def stop_runs() -> None:
@@ -222,27 +243,11 @@ def stop_runs() -> None:
         process.wait()
 
 
-def use_cluster(backend: str, address: str | None) -> None:
-    """Connects joblib to an existing engine."""
-    if backend == "ray":
-        import ray
-        from ray.util.joblib import register_ray
-
-        ray.init(address=address)  # None: that of RAY_ADDRESS, or a cluster on this machine alone
-        register_ray()
-    if backend == "dask":
-        from dask.distributed import Client
-
-        Client(address)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=GRIDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
-    parser.add_argument("--backend", choices=("threading", "ray", "dask"), default="threading")
-    parser.add_argument("--address", help="of dask's scheduler, or of the ray cluster")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
     parser.add_argument("--only", default="", help="runs whose command matches this expression")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start none")
@@ -252,33 +257,29 @@ def main() -> None:
     if args.seeds:
         seeds = list(range(args.seeds[0], args.seeds[1] + 1))
         name = f"{args.grid}_seeds_{args.seeds[0]}_{args.seeds[1]}"
-    runs = [run for run in runs_of(args.grid, seeds) if re.search(args.only, f"{run[0]}.py {run[1]}")]
-    states = [state(name, args.grid, *run) for run in runs]
+    runs = [run for run in runs_of(args.grid, seeds) if re.search(args.only, command_of(*run))]
+    states = [state(name, *run) for run in runs]
     wanted = [known in ("new", "unfinished") or (args.again and known != "finished") for known in states]
     tasks = list(itertools.compress(runs, wanted))
     known_times = name if (RESULTS / f"{name}.csv").exists() else args.grid
     minutes = [expected_minutes(known_times, script, flags) for script, flags, _ in tasks]
     if args.dry_run:
-        for (script, flags, seed), known in zip(runs, states, strict=True):
-            print(
-                f"{expected_minutes(known_times, script, flags):6.1f} min  {script}.py {flags} --seed {seed}: {known}"
-            )
+        for each, known in zip(runs, states, strict=True):
+            print(f"{expected_minutes(known_times, *each[:2]):6.1f} min  {command_of(*each)}: {known}")
     unknown = f", and {np.isnan(minutes).sum()} of which no time is known" if np.isnan(minutes).any() else ""
     total = f"about {np.nansum(minutes) / args.jobs:.0f} minutes with {args.jobs} at a time{unknown}"
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
     if args.dry_run:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs end as well, as they do at Ctrl-C
-    use_cluster(args.backend, args.address)
     failed = []
-    with joblib.parallel_config(backend=args.backend, n_jobs=args.jobs):
-        return_as = "list" if args.backend == "ray" else "generator_unordered"  # ray's has no generator
-        calls = (joblib.delayed(run)(args.grid, *task, args.threads) for task in tasks)
-        for made, problem in tqdm(joblib.Parallel(return_as=return_as)(calls), total=len(tasks), unit="run"):
-            if problem:
-                failed.append(problem)
-            else:
-                collect(name, args.grid, made)
+    pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
+    calls = (joblib.delayed(run)(name, *task, args.threads) for task in tasks)
+    for made, problem in tqdm(pool(calls), total=len(tasks), unit="run"):
+        if problem:
+            failed.append(problem)
+        else:
+            collect(name, made)
     path = (RESULTS / f"{name}.csv").relative_to(ROOT)
     print(f"{len(tasks) - len(failed)} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
     sys.exit(bool(failed))
