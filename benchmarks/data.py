@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OLD = "4f8b65d"  # the last commit before training alternated whole episodes and updates
 DDPG, REENGAGE, SAC, DQN, MULTI = (
     *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
     "ddpg_multi_reengage",
 )
 RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
-SAME = " --batch-size 512 --learning-rate 1e-3"  # ReenGAGE's at d = 10, for the baseline
+EQUAL = " --batch-size 512 --learning-rate 1e-3"  # ReenGAGE's at d = 10, for the baseline
 SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
 EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 GREEDY = "greedy"  # NoisySeek's agent that is not trained
@@ -72,17 +71,16 @@ PAPER = {
 
 
 def runs(grid: str) -> pd.DataFrame:
-    """The evaluations of a grid's runs with the columns env_id and variant, the script and its other flags.
-
-    Where a variant has been run anew since the scripts of commit OLD, the runs of those are left out.
-    """
+    """The evaluations of a grid's runs with the columns env_id and variant."""
     rows = pd.read_csv(RESULTS / f"{grid}.csv", dtype=dict(commit=str))
-    old = rows.commit == OLD
-    rows = rows[~old | old.groupby([rows.script, rows["flags"]]).transform("all")]
-    variant = rows.script + rows["flags"].str.replace(r"--env-id \S+", "", regex=True).str.rstrip()
-    return rows.assign(
-        env_id=rows["flags"].str.extract(r"--env-id (\S+)")[0], variant=variant.str.removesuffix(f" {SMALL}")
-    )
+    names = pd.DataFrame(map(variant_of, rows.script, rows["flags"]), columns=["env_id", "variant"])
+    return rows.join(names)
+
+
+def variant_of(script: str, flags: str) -> tuple[str, str]:
+    """The environment of a run, and its variant: the script and its other flags, without grid multi's size."""
+    _, env_id, *others = flags.split()
+    return env_id, " ".join([script, *others]).removesuffix(f" {SMALL}")
 
 
 def paper_curve(panel: str, alpha: str | None, last_step: float = np.inf) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Curves of the grids beside the paper's, as figures and as tables in Markdown; pages.py writes both.
 
-Lines are means over seeds, bands 95 % bootstrap intervals of the mean; the paper's mean is dashed, its standard
+Lines are means over seeds, bands Student's 95 % intervals of the mean; the paper's mean is dashed, its standard
 deviation over seeds a paler band. The number of goals reached (multi) is beside the paper's with networks of its size,
 up to the same number of steps. The paper's numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of
 settings, which has no curves.
@@ -14,7 +14,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from data import BOTH, RESULTS, SHORT, of_curve, published_curve, runs
 from scipy import stats
@@ -77,12 +76,8 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
         mean = step.mean(numeric_only=True)
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
         axes.plot(horizontal, mean[y], color=color, label=name)
-        seeds = group.pivot(index="seed", columns="global_step", values=y).to_numpy()
-        if len(seeds) > 1:
-            interval = stats.bootstrap(
-                (seeds,), np.mean, axis=0, n_resamples=2_000, method="percentile", rng=np.random.default_rng(0)
-            ).confidence_interval
-            axes.fill_between(horizontal, interval.low, interval.high, color=color, alpha=0.25, linewidth=0)
+        margin = stats.t.ppf(0.975, step[y].count() - 1) * step[y].sem()  # nan, and not drawn, for a single seed
+        axes.fill_between(horizontal, mean[y] - margin, mean[y] + margin, color=color, alpha=0.25, linewidth=0)
         paper = published_curve(env_id, variant, rows.global_step.max()) if x == "global_step" else None
         if paper is not None:
             axes.plot(paper.index / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
@@ -90,7 +85,8 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
             axes.fill_between(paper.index / 1_000, *band, color=color, alpha=0.08, linewidth=0)
     if env_id == "NoisySeek-v0":
         axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
-    axes.set(title=env_id, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
+    title = f"{env_id}, by the actor" if y == "success_rate_actor" else env_id
+    axes.set(title=title, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
     axes.grid(alpha=0.3)
 
 
@@ -139,7 +135,7 @@ def figure(grid: str) -> None:
     rows = rows[~ablation]  # these are in the table alone
     axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
     panels = list(itertools.product(environments(rows), MEASURED[grid], axis))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), layout="constrained", squeeze=False)
     for each, (env_id, y, x) in zip(axes[0], panels, strict=True):
         draw(each, rows[rows.env_id == env_id], env_id, x, axis[x], y)
     lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}

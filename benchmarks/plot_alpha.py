@@ -1,7 +1,7 @@
 """What α does on every environment, ours beside the paper's, as a figure and tables in Markdown; pages.py writes both.
 
 A point is the mean over seeds of the mean over all evaluations, with its 95 % interval (Student's). The paper's,
-dashed, are up to the same number of steps; SAC's are of each α's best batch. The second table sets the runs whose α
+dashed, are up to the same number of steps. The second table sets the runs whose α
 follows alpha_rule.py beside those with the best fixed α.
 """
 
@@ -17,9 +17,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import interval
 from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
-from plot import BLUE, IMAGES, RED
+from plot import IMAGES
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,12 +33,11 @@ class Panel(NamedTuple):
     script: str
     unit: float  # α is a multiple of it
     label: str
-    paper: tuple[str, str]
+    paper: tuple[str, str] | None  # None: its grid of settings has ours, without curves
     measure: str = "success_rate"
 
 
 SEEK = "continuousseek_d"
-KNOWN = np.zeros(1)  # an interval of differences from 0 is one of the mean
 PANELS = [
     *(
         Panel(f"ContinuousSeek, d = {d}", "continuousseek", f"ContinuousSeek{d}-v0", REENGAGE, 1 / d, "α · d",
@@ -47,8 +46,7 @@ PANELS = [
                               (20, "0.0005_batch256", "0.0005_batch128"))
     ),
     *(
-        Panel(f"SAC on ContinuousSeek, d = {d}", "sac", f"ContinuousSeek{d}-v0", SAC, 1 / d, "α · d",
-              (f"{SEEK[:-2]}_sac_d{d}_best",) * 2)
+        Panel(f"SAC on ContinuousSeek, d = {d}", "sac", f"ContinuousSeek{d}-v0", SAC, 1 / d, "α · d", None)
         for d in (5, 10)
     ),
     Panel("HandReach", "handreach", "HandReach-v2", REENGAGE, 1 / 15, "α · d", ("handreach_normalized",) * 2),
@@ -61,6 +59,11 @@ PANELS = [
     Panel("NoisySeek", "multi", "NoisySeek-v0", MULTI, 1 / 200, "α · n_max",
           ("noisyseek_allalpha",) * 2, "episodic_return"),
 ]  # fmt: skip
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Student's 95 % interval of the mean over seeds."""
+    return tuple(stats.ttest_1samp(values, 0).confidence_interval())
 
 
 def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
@@ -79,6 +82,9 @@ def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
 
 def papers(panel: Panel, last_step: float) -> pd.Series:
     """The paper's means over evaluations up to a step, by multiples of the unit."""
+    if panel.paper is None:
+        grid = pd.read_csv(RESULTS / "paper_grid.csv").query("env_id == @panel.env_id")
+        return grid.set_index(grid.variant.str.extract(r"--alpha (\S+)")[0].astype(float) / panel.unit)["mean"]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
     labels = curves[curves.panel == panel.paper[1]].alpha.dropna().unique()
     number = re.compile(r"([\d.]+)(\*sigma\^2)?/(d|n_max)")
@@ -91,7 +97,7 @@ def compared(panel: Panel) -> pd.DataFrame:
     """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
     values, last_step = ours(panel)
     rows = {
-        round(multiple, 3): [group.mean(), *interval(KNOWN, group), len(group)]
+        round(multiple, 3): [group.mean(), *interval(group), len(group)]
         for multiple, group in values.groupby("multiple").value
     }
     own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
@@ -102,9 +108,9 @@ def draw(axes: plt.Axes, panel: Panel) -> None:
     rows = compared(panel)
     own, published = rows.dropna(subset="ours"), rows.paper.dropna()
     around = [own.ours - own.low, own.high - own.ours]
-    axes.errorbar(own.index, own.ours, around, fmt="o-", color=RED, capsize=3, label="ours")
-    axes.plot(published.index, published, "s--", color=BLUE, mfc="none", label="paper")
-    axes.set_title(panel.title, fontsize=11)
+    axes.errorbar(own.index, own.ours, around, fmt="o-", color="black", capsize=3, label="ours")
+    axes.plot(published.index, published, "s--", color="grey", mfc="none", label="paper")
+    axes.set_title(panel.title, fontsize=10)
     axes.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
     axes.set_ylim(0, 1.1 * np.nanmax(rows[["ours", "high", "paper"]]))
     axes.grid(alpha=0.3)
@@ -132,7 +138,7 @@ def rule_table() -> str:
         if len(ruled):
             fixed = compared(panel)
             best, values = fixed.ours.idxmax(), ruled.groupby("seed")[panel.measure].apply(of_curve)
-            low, high = interval(KNOWN, values)
+            low, high = interval(values)
             row = {"environment": panel.title, "best α": f"{best:g}/{panel.label.removeprefix('α · ')}"}
             row |= {"its value": f"{fixed.ours[best]:.2f}", "its seeds": f"{fixed.seeds[best]:g}"}
             row |= {"rule": f"{values.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}
@@ -142,7 +148,7 @@ def rule_table() -> str:
 
 def figure() -> None:
     """Draws docs/images/alpha.png."""
-    figure, axes = plt.subplots(2, 5, figsize=(16, 6), layout="constrained")
+    figure, axes = plt.subplots(2, 5, figsize=(14, 5.5), layout="constrained")
     for panel, each in zip(PANELS, axes.flat, strict=True):
         draw(each, panel)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -28,7 +28,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from data import BOTH, DDPG, DQN, MULTI, REENGAGE, RESULTS, RULE, SAC, SAME, SHORT, SMALL
+from data import BOTH, DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, RULE, SAC, SHORT, SMALL
 from machine import machine
 from tqdm import tqdm
 
@@ -45,7 +45,7 @@ GRIDS = {
         (5, REENGAGE, "--env-id ContinuousSeek5-v0 --alpha 0.06"),
         (10, DDPG, "--env-id ContinuousSeek10-v0"),
         (10, REENGAGE, "--env-id ContinuousSeek10-v0"),
-        (5, DDPG, f"--env-id ContinuousSeek10-v0{SAME}"),
+        (5, DDPG, f"--env-id ContinuousSeek10-v0{EQUAL}"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.01"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.03"),
         (5, DDPG, "--env-id ContinuousSeek20-v0"),

@@ -2,9 +2,13 @@
 
 import re
 
+import claims
+import data
 import numpy as np
 import pages
+import plot
 import pytest
+import sweep
 
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
 WITH_TABLES = [page for page in pages.PAGES if page.name == "results.md" or pages.TABLE.search(page.read_text())]
@@ -28,3 +32,11 @@ def test_a_page_says_what_the_csv_files_say(page):
 def test_every_table_is_on_one_page():
     names = [found[2] for page in pages.PAGES for found in pages.TABLE.finditer(page.read_text())]
     assert sorted(names) == sorted(pages.TABLES)
+
+
+def test_every_variant_that_is_compared_is_run():
+    run = {data.variant_of(script, flags) for grid in sweep.GRIDS.values() for _, script, flags in grid}
+    papers = {(env_id, variant) for env_id, variants in data.PAPER.items() for variant in variants}
+    claimed = {(claim.env_id, variant) for claim in claims.CLAIMS for variant in (claim.base, claim.variant)}
+    assert (papers | claimed) - run == {("NoisySeek-v0", data.GREEDY)}  # nobody trains it
+    assert set(plot.VARIANTS) <= {variant for _, variant in run}
