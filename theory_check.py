@@ -663,12 +663,12 @@ def draw_bias(ax, bias):
     scale, effect = np.array([(slip_constants(slip).scale, slip_constants(slip).effect) for slip in slips]).T
     ax.axhline(0, color=GREY, lw=0.6)
     ax.plot(slips, scale * effect, "--", color=GREY, lw=1)
-    ax.plot(slips, scale * GAMMA, "--", color=BLUE, lw=1)
+    ax.plot(slips, scale * GAMMA, "--", color=ORANGE, lw=1)
     keys = ("slip", "simulated_true", "simulated_masked", "standard_error")
     x, true, masked, error = (np.array([row[key] for row in bias]) for key in keys)
     ax.errorbar(x, true, 1.96 * error, fmt="o", color=GREY, ms=4, capsize=2)
-    ax.plot(x, masked, "o", color=BLUE, ms=4)
-    beside = {"textcoords": "offset points", "color": BLUE, "ha": "right"}
+    ax.plot(x, masked, "o", color=ORANGE, ms=4)
+    beside = {"textcoords": "offset points", "color": ORANGE, "ha": "right"}
     ax.annotate("where R = c_low:\nwhat Eq. 9 fits", (x[5], masked[5]), (0, 10), **beside)
     ax.annotate("true goal gradient", (x[6], true[6]), (12, 4), **{**beside, "color": GREY, "ha": "left"})
 
@@ -691,12 +691,12 @@ def plot(rows, exponents, bias, folder):
 
     for ax, family, title in zip(axes[0], FAMILIES, ("(a) dense rewards", "(b) sparse rewards"), strict=True):
         ax.set(title=title, ylabel="transitions needed to learn U")
-        draw_counts(ax, rows, family, "DDPG", ORANGE, label(family, "DDPG", "d(d − 1)/2"))
-        draw_counts(ax, rows, family, "ReenGAGE", BLUE, label(family, "ReenGAGE", "d − 1"))
+        draw_counts(ax, rows, family, "DDPG", BLUE, label(family, "DDPG", "d(d − 1)/2"))
+        draw_counts(ax, rows, family, "ReenGAGE", ORANGE, label(family, "ReenGAGE", "d − 1"))
     ax = axes[1, 0]
     ax.set(title="(c) DDPG, each transition with d random goals (dense)", ylabel="needed to learn U")
-    draw_counts(ax, rows, "dense", "DDPG + relabelling", ORANGE, "replay tuples\nd(d − 1)", scale=lambda dim: dim)
-    draw_counts(ax, rows, "dense", "DDPG + relabelling", BLUE, "transitions\nd − 1")
+    draw_counts(ax, rows, "dense", "DDPG + relabelling", BLUE, "replay tuples\nd(d − 1)", scale=lambda dim: dim)
+    draw_counts(ax, rows, "dense", "DDPG + relabelling", ORANGE, "transitions\nd − 1")
     for ax in (axes[0, 0], axes[0, 1], axes[1, 0]):
         ax.set(xscale="log", yscale="log", xlabel="dimension d", xlim=(min(dims) * 0.85, max(dims) * 4.5))
         ax.set(ylim=(min(dims) / 2, max(dims) ** 2))

@@ -104,6 +104,13 @@ def of_curve(curve: pd.Series, end: bool = False) -> float:
     return curve.iloc[-5:].mean() if end else curve.mean()
 
 
+def merge(name: str, rows: pd.DataFrame, key: list[str]) -> None:
+    """Writes rows to a csv of results, in the place of those with the same key."""
+    path = RESULTS / f"{name}.csv"
+    rows = pd.concat([pd.read_csv(path), rows]) if path.exists() else rows
+    rows.drop_duplicates(key, keep="last").to_csv(path, index=False)
+
+
 def markdown(rows: list[dict[str, str]]) -> str:
     """A table of rows that have the same columns."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]

@@ -9,8 +9,10 @@ The csv has medians.
 """
 
 import datetime
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -21,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+from data import merge  # noqa: E402
 from machine import machine  # noqa: E402
 
 SEEK = dict(env_id="ContinuousSeek-v0", batch_size=256, learning_starts=0)
@@ -77,12 +80,16 @@ def measure(name: str) -> dict:
 
 
 def main() -> None:
+    if not torch.cuda.is_available():
+        sys.exit("gpu_speed.py needs a GPU that PyTorch can use (CUDA)")
     rows = []
-    for name in sys.argv[1:] or SIZES:
-        rows.append(measure(name))
-        print(rows[-1], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # the runs' folders go there
+        for name in SIZES:
+            rows.append(measure(name))
+            print(rows[-1], flush=True)
     table = pd.DataFrame(rows).round(3).assign(repeats=REPEATS, date=datetime.date.today(), machine=machine())
-    table.assign(torch=torch.__version__).to_csv(ROOT / "benchmarks" / "results" / "gpu_speed.csv", index=False)
+    merge("gpu_speed", table.assign(torch=torch.__version__), ["script", "machine"])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ of the encoder. First the losses and the gradients of all parameters are compare
 `--repeats` times, on one batch of DriveSeek transitions; the table and the csv give medians. An update is critic, actor
 and targets; sampling the batch is shown by itself.
 
-    python benchmarks/multi_speed.py --threads 1
+    python benchmarks/multi_speed.py
 """
 
 import argparse
 import copy
-import csv
 import datetime
 import statistics
 import sys
@@ -24,15 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from data import merge  # noqa: E402
 from machine import machine  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import ddpg_multi_reengage as multi  # noqa: E402
 from ddpg_multi_reengage import Actor, Args, Batch, Critic, SetEncoder  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results" / "multi_speed.csv"
 COLUMNS = ("size", "threads", "alpha", "form", "ms_median", "ms_min", "ms_max", "repeats", "date", "machine")
 SIZES = {"full": dict(hidden_size=400, batch_size=256), "small": dict(hidden_size=64, batch_size=128)}
 
@@ -153,7 +153,7 @@ def gradients(loss: Tensor, network: torch.nn.Module) -> tuple[Tensor, tuple[Ten
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
@@ -184,10 +184,8 @@ def main() -> None:
                 print(f"{size:6}{threads} threads  alpha {alpha:<4g} {form:28} {row[0]:8.2f} ms ({row[1]} to {row[2]})")
                 rows.append([size, threads, alpha, form, *row, len(values)])
     software = f"{machine()}, torch {torch.__version__}"
-    with open(RESULTS, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([*row, datetime.date.today(), software] for row in rows)
+    rows = pd.DataFrame([[*row, datetime.date.today(), software] for row in rows], columns=COLUMNS)
+    merge("multi_speed", rows, ["size", "threads", "alpha", "form", "machine"])
 
 
 if __name__ == "__main__":

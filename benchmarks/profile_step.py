@@ -15,8 +15,9 @@ from collections import Counter
 
 import pandas as pd
 import torch
+from data import RESULTS
 from machine import machine
-from speed import RESULTS, run_script
+from speed import run_script
 
 import ddpg_her_reengage as script
 
@@ -67,11 +68,11 @@ def main() -> None:
             short, long = parts_of(SHORT, seconds), parts_of(LONG, seconds)
             rows.append({label: 1e3 * (long[label] - short[label]) / (LONG - SHORT) for label in long})
     table = pd.DataFrame(rows)
-    table["the rest"] = 2 * table["a training step"] - table.sum(axis=1)
+    table["the rest"] = table["a training step"] - table[list(PARTS)].sum(axis=1)
     result = table.median().round(2).rename("ms").rename_axis("part").reset_index()
     software = f"{machine()}, torch {torch.__version__}"
     result = result.assign(repeats=repeats, date=datetime.date.today(), machine=software)
-    result.to_csv(RESULTS.parent / "profile_step.csv", index=False)
+    result.to_csv(RESULTS / "profile_step.csv", index=False)
     print(result[["part", "ms"]].to_string(index=False))
 
 

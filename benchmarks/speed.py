@@ -29,10 +29,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the scripts would take a GPU, the peer and the products would not
 
 import gymnasium as gym  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+from data import merge  # noqa: E402
 from machine import machine  # noqa: E402
 from sb3_reengage import DDPGReenGAGE, DQNReenGAGE, SACReenGAGE  # noqa: E402
 from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
@@ -47,7 +49,6 @@ DIM, BATCH, HIDDEN = 20, 256, 256
 COLUMNS = ["what", "threads", "ms_median", "ms_min", "ms_max", "share", "gflops", "repeats", "date", "machine"]
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 BITS, ENVS, DQN_BATCH = 40, 16, 128
-RESULTS = ROOT / "benchmarks" / "results" / "speed.csv"
 
 
 def run_script(script, steps: int, env_id: str = "ContinuousSeek-v0", batch_size: int = BATCH, **settings) -> None:
@@ -247,10 +248,8 @@ def main() -> None:
             gflops = round(sum(2e-6 * m * k * n for m, k, n in sizes) / median, 1)
             print(f"  {share:.0%} of {script}, {gflops} GFLOP/s", end="")
         print()
-        rows.append([name, threads, *row, share, gflops, args.repeats, str(datetime.date.today()), software])
-    old, new = pd.read_csv(RESULTS), pd.DataFrame(rows, columns=COLUMNS)
-    rows = pd.concat([old, new]).drop_duplicates(["what", "threads", "machine"], keep="last")
-    rows[COLUMNS].to_csv(RESULTS, index=False)
+        rows.append([name, threads, *row, share, gflops, args.repeats, datetime.date.today(), software])
+    merge("speed", pd.DataFrame(rows, columns=COLUMNS), ["what", "threads", "machine"])
 
 
 if __name__ == "__main__":
