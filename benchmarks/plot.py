@@ -128,11 +128,16 @@ def table(grid: str, y: str) -> str:
     return "\n".join(lines)
 
 
-def figure(grid: str) -> None:
-    """Draws docs/images/GRID.png: a panel for each environment and measure; HandReach by minutes, too."""
+def drawn(grid: str) -> pd.DataFrame:
+    """The rows of the variants that the figure shows; the others are in the table alone."""
     rows = runs(grid)
     ablation = ~rows.variant.isin(VARIANTS) | ((grid == "continuousseek") & rows.variant.str.contains("--alpha"))
-    rows = rows[~ablation]  # these are in the table alone
+    return rows[~ablation]
+
+
+def figure(grid: str) -> None:
+    """Draws docs/images/GRID.png: a panel for each environment and measure; HandReach by minutes, too."""
+    rows = drawn(grid)
     axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
     panels = list(itertools.product(environments(rows), MEASURED[grid], axis))
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), layout="constrained", squeeze=False)

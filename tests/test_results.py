@@ -1,6 +1,8 @@
 """The pages say what benchmarks/results says: their tables are what pages.py writes from the csv files."""
 
 import re
+import subprocess
+import sys
 
 import claims
 import data
@@ -9,6 +11,7 @@ import pages
 import plot
 import pytest
 import sweep
+from conftest import ROOT
 
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
 WITH_TABLES = [page for page in pages.PAGES if page.name == "results.md" or pages.TABLE.search(page.read_text())]
@@ -40,3 +43,15 @@ def test_every_variant_that_is_compared_is_run():
     claimed = {(claim.env_id, variant) for claim in claims.CLAIMS for variant in (claim.base, claim.variant)}
     assert (papers | claimed) - run == {("NoisySeek-v0", data.GREEDY)}  # nobody trains it
     assert set(plot.VARIANTS) <= {variant for _, variant in run}
+
+
+def test_runs_of_your_own_are_drawn_beside_ours(tmp_path):
+    run = tmp_path / "mine"
+    run.mkdir()
+    command = [sys.executable, ROOT / "benchmarks" / "compare.py", "BitFlip20-v0", run]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("mine/evaluations.csv is no csv with columns global_step and success_rate\n")
+    (run / "evaluations.csv").write_text("global_step,success_rate\n0,0\n1000,0.5\n")
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "compare.png").stat().st_size > 10_000
