@@ -285,10 +285,15 @@ def main() -> None:
     sys.exit(bool(failed))
 
 
-if __name__ == "__main__":
+def command_line() -> None:
+    """main(), and what an interrupted one leaves to do."""
     try:
         main()
     except KeyboardInterrupt:
         print("stopped: the runs save", flush=True)
         stop_runs()
         sys.exit("the same command continues")
+
+
+if __name__ == "__main__":
+    command_line()

@@ -1,0 +1,75 @@
+"""benchmarks/sweep.py as it is used: runs end, fail, are interrupted and gone on with; their evaluations are collected."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+SMALL = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --learning-starts 0 --eval-frequency 500"
+DRIVER = """
+import sys
+sys.path.insert(0, {benchmarks!r})
+import sweep
+from pathlib import Path
+
+sweep.ROOT = Path.cwd()
+sweep.RESULTS = Path.cwd() / "results"
+sweep.GRIDS = dict(
+    short=[(2, "ddpg_her", {small!r} + " --total-timesteps 500"), (1, "ddpg_her", "--env-id Nowhere-v0")],
+    long=[(1, "ddpg_her", {small!r} + " --total-timesteps 3000")],
+)
+sweep.command_line()
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Starts sweep.py with two small grids, in a folder of its own without git's history."""
+    (tmp_path / "results").mkdir()
+    for name in ("ddpg_her.py", "envs.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    driver = DRIVER.format(benchmarks=str(ROOT / "benchmarks"), small=SMALL)
+
+    def start(*words: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", driver, *words]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(command, cwd=tmp_path, **pipes)
+
+    return start
+
+
+def test_finished_runs_are_collected_and_a_failing_one_is_named(sweep, tmp_path):
+    first = sweep("short", "--jobs", "2")
+    said, _ = first.communicate()
+    assert first.returncode == 1
+    assert "2 of 3 runs have ended" in said
+    assert "exit status 2: ddpg_her.py --env-id Nowhere-v0" in said
+    rows = pd.read_csv(tmp_path / "results" / "short.csv")
+    assert rows.groupby("seed").global_step.apply(list).to_dict() == {1: [0, 500], 2: [0, 500]}
+    said, _ = sweep("short", "--dry-run").communicate()
+    assert said.count("--total-timesteps 500 --seed 1: finished") == 1
+    assert "1 of 3 runs are to be done" in said
+    said, _ = sweep("short", "--only", "Seek5.*seed 2$", "--dry-run").communicate()
+    assert "0 of 1 runs are to be done" in said
+
+
+def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
+    first = sweep("long", "--jobs", "1")
+    while not list(tmp_path.glob("runs/long/*/evaluations.csv")):
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    said, _ = first.communicate()
+    assert first.returncode == 1
+    assert "the same command continues" in said
+    said, _ = sweep("long", "--dry-run").communicate()
+    assert "seed 1: unfinished" in said
+    second = sweep("long", "--jobs", "1")
+    second.communicate()
+    assert second.returncode == 0
+    steps = pd.read_csv(tmp_path / "results" / "long.csv").global_step
+    assert steps.tolist() == list(range(0, 3_001, 500))
+    assert [path.suffix for path in tmp_path.glob("runs/long/*") if path.is_file()] == [".log"]
