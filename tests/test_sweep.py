@@ -1,4 +1,4 @@
-"""benchmarks/sweep.py as it is used: runs end, fail, are interrupted and gone on with; their evaluations are collected."""
+"""benchmarks/sweep.py as it is used: runs end, fail, are interrupted and gone on with, and are collected."""
 
 import signal
 import subprocess
