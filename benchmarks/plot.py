@@ -1,9 +1,9 @@
 """Curves of the grids beside the paper's, as figures and as tables in Markdown; pages.py writes both.
 
-Lines are means over seeds, bands Student's 95 % intervals of the mean; the paper's mean is dashed, its standard
-deviation over seeds a paler band. The number of goals reached (multi) is beside the paper's with networks of its size,
-up to the same number of steps. The paper's numbers are in paper_curves.csv, and in paper_grid.csv those of its grid of
-settings, which has no curves.
+Lines are means over seeds, bands their standard deviation over seeds; the paper's are dashed and paler. Intervals of
+the mean are in docs/results.md: of three seeds they would fill a panel. The number of goals reached (multi) is beside
+the paper's with networks of its size, up to the same number of steps. The paper's numbers are in paper_curves.csv, and
+in paper_grid.csv those of its grid of settings, which has no curves.
 """
 
 import itertools
@@ -16,7 +16,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from data import BOTH, RESULTS, SHORT, of_curve, published_curve, runs
-from scipy import stats
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 # grid → the columns that its figure and tables show
@@ -31,8 +30,8 @@ VARIANTS = {
     "ddpg_her": ("DDPG+HER", BLUE),
     "ddpg_her_reengage": ("ReenGAGE", RED),
     "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
-    f"{BOTH} --script ddpg_her{SHORT}": ("DDPG+HER", BLUE),
-    f"{BOTH} --script ddpg_her_reengage{SHORT}": ("ReenGAGE", RED),
+    **{f"{BOTH} --script ddpg_her{length}": ("DDPG+HER", BLUE) for length in ("", SHORT)},
+    **{f"{BOTH} --script ddpg_her_reengage{length}": ("ReenGAGE", RED) for length in ("", SHORT)},
     "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
     "sac_her_reengage --alpha 0.04": ("ReenGAGE", RED),
     "sac_her_reengage --alpha 0.02": ("ReenGAGE", RED),
@@ -76,8 +75,8 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
         mean = step.mean(numeric_only=True)
         horizontal = mean.index / 1_000 if x == "global_step" else mean[x] / 60
         axes.plot(horizontal, mean[y], color=color, label=name)
-        margin = stats.t.ppf(0.975, step[y].count() - 1) * step[y].sem()  # nan, and not drawn, for a single seed
-        axes.fill_between(horizontal, mean[y] - margin, mean[y] + margin, color=color, alpha=0.25, linewidth=0)
+        deviation = step[y].std(ddof=0)
+        axes.fill_between(horizontal, mean[y] - deviation, mean[y] + deviation, color=color, alpha=0.2, linewidth=0)
         paper = published_curve(env_id, variant, rows.global_step.max()) if x == "global_step" else None
         if paper is not None:
             axes.plot(paper.index / 1_000, paper["mean"], "--", color=color, label=f"{name}, paper")
@@ -140,10 +139,13 @@ def figure(grid: str) -> None:
     rows = drawn(grid)
     axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
     panels = list(itertools.product(environments(rows), MEASURED[grid], axis))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), layout="constrained", squeeze=False)
-    for each, (env_id, y, x) in zip(axes[0], panels, strict=True):
+    lines = len(MEASURED[grid])
+    columns = len(panels) // lines
+    size = (4 * columns, 3.6 * lines + 0.4)
+    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for each, (env_id, y, x) in zip(axes.T.flat, panels, strict=True):
         draw(each, rows[rows.env_id == env_id], env_id, x, axis[x], y)
-    lines = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
-    columns = len(lines) if len(lines) <= 3 else (len(lines) + 1) // 2
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    legend = {line.get_label(): line for each in axes.flat for line in each.get_lines()}
+    across = len(legend) if len(legend) <= 3 else (len(legend) + 1) // 2
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=across, frameon=False)
     figure.savefig(IMAGES / f"{grid}.png", dpi=150)
