@@ -92,9 +92,11 @@ GRIDS = {
     ],
     # Whether the curves differ from the paper's because of who is evaluated
     "both_actors": [
-        (seeds, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {script}{length}")
-        for seeds, d, length in ((3, 10, ""), (5, 20, SHORT))
-        for script in (DDPG, REENGAGE)
+        (seeds, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {flags}")
+        for seeds, d, flags in (
+            *((3, 10, flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL)),
+            *((5, 20, script + SHORT) for script in (DDPG, REENGAGE)),
+        )
     ],
     "alpha_rule": [
         (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
