@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from data import BOTH, RESULTS, SHORT, of_curve, published_curve, runs
+from data import BOTH, EQUAL, RESULTS, SHORT, of_curve, published_curve, runs
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 # grid → the columns that its figure and tables show
@@ -30,6 +30,10 @@ VARIANTS = {
     "ddpg_her": ("DDPG+HER", BLUE),
     "ddpg_her_reengage": ("ReenGAGE", RED),
     "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
+    **{
+        f"{script}{EQUAL}": ("DDPG+HER, ReenGAGE's settings", GREEN)
+        for script in ("ddpg_her", f"{BOTH} --script ddpg_her")
+    },
     **{f"{BOTH} --script ddpg_her{length}": ("DDPG+HER", BLUE) for length in ("", SHORT)},
     **{f"{BOTH} --script ddpg_her_reengage{length}": ("ReenGAGE", RED) for length in ("", SHORT)},
     "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
