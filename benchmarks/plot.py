@@ -30,10 +30,7 @@ VARIANTS = {
     "ddpg_her": ("DDPG+HER", BLUE),
     "ddpg_her_reengage": ("ReenGAGE", RED),
     "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
-    **{
-        f"{script}{EQUAL}": ("DDPG+HER, ReenGAGE's settings", GREEN)
-        for script in ("ddpg_her", f"{BOTH} --script ddpg_her")
-    },
+    f"{BOTH} --script ddpg_her{EQUAL}": ("DDPG+HER, ReenGAGE's settings", GREEN),
     **{f"{BOTH} --script ddpg_her{length}": ("DDPG+HER", BLUE) for length in ("", SHORT)},
     **{f"{BOTH} --script ddpg_her_reengage{length}": ("ReenGAGE", RED) for length in ("", SHORT)},
     "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),

@@ -45,7 +45,6 @@ GRIDS = {
         (5, REENGAGE, "--env-id ContinuousSeek5-v0 --alpha 0.06"),
         (10, DDPG, "--env-id ContinuousSeek10-v0"),
         (10, REENGAGE, "--env-id ContinuousSeek10-v0"),
-        (5, DDPG, f"--env-id ContinuousSeek10-v0{EQUAL}"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.01"),
         (5, REENGAGE, "--env-id ContinuousSeek10-v0 --alpha 0.03"),
         (5, DDPG, "--env-id ContinuousSeek20-v0"),
