@@ -20,27 +20,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env_id")
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--grid", choices=plot.MEASURED)
+    parser.add_argument("--grid", choices=plot.COLUMNS)
     args = parser.parse_args()
-    ours = {grid: plot.drawn(grid) for grid in ([args.grid] if args.grid else plot.MEASURED)}
+    ours = {grid: plot.drawn(grid) for grid in ([args.grid] if args.grid else plot.COLUMNS)}
     grid = next((grid for grid, rows in ours.items() if args.env_id in set(rows.env_id)), None)
     if grid is None:
         parser.error(f"no runs of ours are on {args.env_id}")
-    files = [path / "evaluations.csv" if path.is_dir() else path for path in args.runs]
-    measured = plot.MEASURED[grid]
-    for path in files:
-        if not path.is_file() or not {"global_step", measured[0]} <= set(pd.read_csv(path)):
-            parser.error(f"{path} is no csv with columns global_step and {measured[0]}")
+    columns, runs = plot.COLUMNS[grid], []
+    for path in args.runs:
+        file = path / "evaluations.csv" if path.is_dir() else path
+        runs.append((file.parent.name, pd.read_csv(file) if file.is_file() else pd.DataFrame()))
+        if not {"global_step", columns[0]} <= set(runs[-1][1]):
+            parser.error(f"{file} is no csv with columns global_step and {columns[0]}")
     rows = ours[grid][ours[grid].env_id == args.env_id]
-    figure, axes = plt.subplots(
-        1, len(measured), figsize=(6 * len(measured), 6), squeeze=False, sharey=True, layout="constrained"
-    )
-    for each, y in zip(axes[0], measured, strict=True):
+    size = (6 * len(columns), 6)
+    figure, axes = plt.subplots(1, len(columns), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for each, y in zip(axes[0], columns, strict=True):
         plot.draw(each, rows, args.env_id, "global_step", "thousand steps", y)
-        for path, style in zip(files, itertools.cycle(("-", "--", "-.", ":")), strict=False):
-            run = pd.read_csv(path)
-            column = y if y in run else measured[0]
-            each.plot(run.global_step / 1_000, run[column], style, color="black", label=path.parent.name)
+        for (name, run), style in zip(runs, itertools.cycle(("-", "--", "-.", ":")), strict=False):
+            values = run[y if y in run else columns[0]]
+            each.plot(run.global_step / 1_000, values, style, color="black", label=name)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize="small")
     figure.savefig("compare.png", dpi=150)
     print("written: compare.png")

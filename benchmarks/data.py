@@ -104,6 +104,11 @@ def of_curve(curve: pd.Series, end: bool = False) -> float:
     return curve.iloc[-5:].mean() if end else curve.mean()
 
 
+def greedy_return() -> float:
+    """The mean return of NoisySeek's greedy agent (greedy.py)."""
+    return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return[0]
+
+
 def merge(name: str, rows: pd.DataFrame, key: list[str]) -> None:
     """Writes rows to a csv of results, in the place of those with the same key."""
     path = RESULTS / f"{name}.csv"

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLE = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)+")
 TABLES = {
-    **{f"{grid} {y}": partial(plot.table, grid, y) for grid, measured in plot.MEASURED.items() for y in measured},
+    **{f"{grid} {y}": partial(plot.table, grid, y) for grid, columns in plot.COLUMNS.items() for y in columns},
     "alpha": plot_alpha.table,
     "alpha rule": plot_alpha.rule_table,
-    "speed": partial(tables.speed, "DDPG+HER", "ReenGAGE", "SAC+HER", "ReenGAGE on SAC", digits=1),
-    "speed of dqn": partial(tables.speed, "DQN+HER", "ReenGAGE on DQN", digits=2),
+    "speed": partial(tables.speed, ("DDPG+HER", "ReenGAGE"), ("SAC+HER", "ReenGAGE on SAC"), digits=1),
+    "speed of dqn": partial(tables.speed, ("DQN+HER", "ReenGAGE on DQN"), digits=2),
     "speed on a gpu": tables.gpu_speed,
     "profile": tables.profile,
     "multi speed": tables.multi_speed,
@@ -45,7 +45,7 @@ def written(page: Path) -> str:
 def main() -> None:
     for page in PAGES:
         page.write_text(written(page))
-    for grid in tqdm(plot.MEASURED, unit="figure"):
+    for grid in tqdm(plot.COLUMNS, unit="figure"):
         plot.figure(grid)
     plot_alpha.figure()
 

@@ -15,11 +15,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from data import BOTH, EQUAL, RESULTS, SHORT, of_curve, published_curve, runs
+from data import BOTH, EQUAL, RESULTS, SHORT, greedy_return, of_curve, published_curve, runs
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 # grid → the columns that its figure and tables show
-MEASURED = {
+COLUMNS = {
     **dict.fromkeys(("continuousseek", "handreach", "sac", "bitflip"), ("success_rate",)),
     "both_actors": ("success_rate", "success_rate_actor"),
     "multi": ("episodic_return",),
@@ -63,11 +63,6 @@ MEASURES = {
 }
 
 
-def greedy_agent() -> float:
-    """The mean return of NoisySeek's greedy agent (greedy.py)."""
-    return pd.read_csv(RESULTS / "noisyseek_greedy.csv").episodic_return[0]
-
-
 def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, y: str) -> None:
     """One panel: every variant's curve of y on one environment, and the paper's dashed."""
     for variant, group in rows.groupby("variant"):
@@ -84,7 +79,7 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
             band = paper["mean"] - paper["std"], paper["mean"] + paper["std"]
             axes.fill_between(paper.index / 1_000, *band, color=color, alpha=0.08, linewidth=0)
     if env_id == "NoisySeek-v0":
-        axes.axhline(greedy_agent(), color="grey", linestyle=":", label="greedy agent")
+        axes.axhline(greedy_return(), color="grey", linestyle=":", label="greedy agent")
     title = f"{env_id}, by the actor" if y == "success_rate_actor" else env_id
     axes.set(title=title, xlabel=x_label, ylabel=MEASURES[y].label, ylim=MEASURES[y].limits)
     axes.grid(alpha=0.3)
@@ -139,8 +134,8 @@ def figure(grid: str) -> None:
     """Draws docs/images/GRID.png: a panel for each environment and measure; HandReach by minutes, too."""
     rows = drawn(grid)
     axis = {"global_step": "thousand steps"} | ({"wall_seconds": "minutes"} if grid == "handreach" else {})
-    panels = list(itertools.product(environments(rows), MEASURED[grid], axis))
-    lines = len(MEASURED[grid])
+    panels = list(itertools.product(environments(rows), COLUMNS[grid], axis))
+    lines = len(COLUMNS[grid])
     columns = len(panels) // lines
     size = (4 * columns, 3.6 * lines + 0.4)
     figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)

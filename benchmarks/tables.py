@@ -32,12 +32,12 @@ ON_GPU = {
 }
 
 
-def speed(*names: str, digits: int) -> str:
-    """Milliseconds per training step of our scripts, of Stable-Baselines3 and of the matrix products alone."""
+def speed(*pairs: tuple[str, str], digits: int) -> str:
+    """Milliseconds per training step of baselines and methods, of Stable-Baselines3 and of the products alone."""
     rows = pd.read_csv(RESULTS / "speed.csv")
     time = rows[rows.machine == EPYC].set_index(["what", "threads"]).ms_median
     table = []
-    for pair in (names[:2], names[2:]):
+    for pair in pairs:
         for threads in (1, 2):
             for name in pair:
                 script, peer, products = (time[what, threads] for what in ON_CPU[name])
