@@ -165,7 +165,7 @@ def train(command: list[str], log: Path, threads: int) -> int:
     """Runs a command, whose output goes to the log; its exit status."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with open(log, "a") as file:
-        # In a session of its own, so that Ctrl-C reaches it through stop_runs alone: with two signals it would not save
+        # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
         options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
         with subprocess.Popen(command, **options) as process:
             RUNNING.append(process)
@@ -235,13 +235,11 @@ def collect(name: str, made: dict) -> None:
     (folder.parent / f"{folder.name}.ended").unlink()
 
 
-def stop_runs() -> None:
-    """Lets the runs of this machine finish their round and save."""
+def stop(*_) -> None:
+    """At Ctrl-C or SIGTERM: lets the runs of this machine finish their round and save, and begins no other."""
     STOPPED.set()
     for process in RUNNING:  # one that has ended takes no signal
         process.terminate()
-    for process in RUNNING:
-        process.wait()
 
 
 def main() -> None:
@@ -272,7 +270,8 @@ def main() -> None:
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
     if args.dry_run:
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs end as well, as they do at Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # no KeyboardInterrupt, which could be lost in a library
+        signal.signal(number, stop)
     failed = []
     pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
     calls = (joblib.delayed(run)(name, *task, args.threads) for task in tasks)
@@ -281,20 +280,12 @@ def main() -> None:
             failed.append(problem)
         else:
             collect(name, made)
+    if STOPPED.is_set():
+        sys.exit("stopped: the same command continues")
     path = (RESULTS / f"{name}.csv").relative_to(ROOT)
     print(f"{len(tasks) - len(failed)} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
     sys.exit(bool(failed))
 
 
-def command_line() -> None:
-    """main(), and what an interrupted one leaves to do."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("stopped: the runs save", flush=True)
-        stop_runs()
-        sys.exit("the same command continues")
-
-
 if __name__ == "__main__":
-    command_line()
+    main()

@@ -22,7 +22,7 @@ sweep.GRIDS = dict(
     short=[(2, "ddpg_her", {small!r} + " --total-timesteps 500"), (1, "ddpg_her", "--env-id Nowhere-v0")],
     long=[(1, "ddpg_her", {small!r} + " --total-timesteps 3000")],
 )
-sweep.command_line()
+sweep.main()
 """
 
 
