@@ -76,7 +76,7 @@ def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
     script = importlib.import_module(panel.script)
     default = script.PAPER_SETTINGS[panel.env_id].get("alpha", script.Args.alpha)
     alpha = rows.variant.str.extract(r"--alpha (\S+)")[0].astype(float).fillna(default).where(rows.script != DDPG, 0)
-    values = rows.groupby([alpha / panel.unit, "seed"])[panel.measure].apply(of_curve)
+    values = rows.groupby([(alpha / panel.unit).round(3), "seed"])[panel.measure].apply(of_curve)
     return values.rename_axis(["multiple", "seed"]).rename("value").reset_index(), rows.global_step.max()
 
 
@@ -84,7 +84,8 @@ def papers(panel: Panel, last_step: float) -> pd.Series:
     """The paper's means over evaluations up to a step, by multiples of the unit."""
     if panel.paper is None:
         grid = pd.read_csv(RESULTS / "paper_grid.csv").query("env_id == @panel.env_id")
-        return grid.set_index(grid.variant.str.extract(r"--alpha (\S+)")[0].astype(float) / panel.unit)["mean"]
+        alpha = grid.variant.str.extract(r"--alpha (\S+)")[0].astype(float)
+        return grid.set_index((alpha / panel.unit).round(3))["mean"]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
     labels = curves[curves.panel == panel.paper[1]].alpha.dropna().unique()
     number = re.compile(r"([\d.]+)(\*sigma\^2)?/(d|n_max)")
@@ -96,10 +97,8 @@ def papers(panel: Panel, last_step: float) -> pd.Series:
 def compared(panel: Panel) -> pd.DataFrame:
     """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
     values, last_step = ours(panel)
-    rows = {
-        round(multiple, 3): [group.mean(), *interval(group), len(group)]
-        for multiple, group in values.groupby("multiple").value
-    }
+    groups = values.groupby("multiple").value
+    rows = {multiple: [group.mean(), *interval(group), len(group)] for multiple, group in groups}
     own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
     return own.join(papers(panel, last_step if rows else np.inf).rename("paper"), how="outer")
 

@@ -9,6 +9,7 @@ import data
 import numpy as np
 import pages
 import plot
+import plot_alpha
 import pytest
 import sweep
 from conftest import ROOT
@@ -43,6 +44,12 @@ def test_every_variant_that_is_compared_is_run():
     claimed = {(claim.env_id, variant) for claim in claims.CLAIMS for variant in (claim.base, claim.variant)}
     assert (papers | claimed) - run == {("NoisySeek-v0", data.GREEDY)}  # nobody trains it
     assert set(plot.VARIANTS) <= {variant for _, variant in run}
+
+
+@pytest.mark.parametrize("panel", plot_alpha.PANELS, ids=lambda panel: panel.title)
+def test_an_alpha_has_one_row_for_us_and_the_paper(panel):
+    multiples = plot_alpha.compared(panel).index
+    assert np.diff(multiples).min() > 0.01
 
 
 def test_runs_of_your_own_are_drawn_beside_ours(tmp_path):
