@@ -344,7 +344,7 @@ def train(args: Args) -> Path:
     target_actor, target_critic = policy.target_actor, copy.deepcopy(critic).requires_grad_(False)
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
-    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # for CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = HerReplayBuffer(env, args, rng)
     parts = dict(policy=policy, critic=critic, target_critic=target_critic, buffer=buffer)

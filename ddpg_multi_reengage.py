@@ -1,15 +1,15 @@
 """Multi-ReenGAGE: DDPG for sets of many simultaneous sparse goals, any of which counts, with gate gradients.
 
-A goal is a set g_1, …, g_n of at most n_max goals, and the reward is 1 where any of them is reached (Levine and Feizi,
-"Goal-Conditioned Q-learning as Knowledge Distillation", AAAI 2023, Eq. 13). A gate b_i is 1 for a goal and 0 for the
-padding of the set. Actor and critic see the set as one embedding (DeepSets, Eq. 16; b_i² as in the appendix),
+A goal is a set g_1, …, g_n of at most n_max goals, of which one can be reached at a time (Levine and Feizi,
+"Goal-Conditioned Q-learning as Knowledge Distillation", AAAI 2023, Eq. 14). A gate b_i is 1 for a goal and 0 for the
+padding of the set. Its reward and embedding are (DeepSets; Eq. 16 and 17, with b_i² and 1/n_max as in the appendix)
 
-    e(s, b) = 1/n_max · Σ_i b_i² · encoder(s, g_i),    Q_θ(s, a, b) = head(s, a, e(s, b)).
+    R(s', b) = Σ_i b_i² R_item(s', g_i),    e(s, b) = 1/n_max · Σ_i b_i² · encoder(s, g_i).
 
-∂Q/∂b_i says how much goal i matters, and this is passed on from the target to the critic, too. With the target
-y(b) = R(s') + γ Q_θ'(s', π_φ'(s', b), b), where ∂R/∂b_i = 2 R_item(s', g_i), the critic minimises the batch's mean of
+∂Q/∂b_i says how much goal i matters, and the critic Q_θ(s, a, b) = head(s, a, e(s, b)) is to agree with its target
+y(b) = R(s', b) + γ Q_θ'(s', π_φ'(s', b), b) in this as well. It minimises the mean over the batch of
 
-    (Q_θ(s, a, b) − y(b))²  +  α · Σ_i (∂Q_θ/∂b_i − 2 R_item(s', g_i) − γ ∂Q_θ'(s', π_φ'(s', b), b)/∂b_i)²   (Eq. 19)
+    (Q_θ(s, a, b) − y(b))²  +  α · Σ_i (∂Q_θ/∂b_i − ∂y/∂b_i)²,    ∂R/∂b_i = 2 b_i R_item(s', g_i),             (Eq. 19)
 
 and the actor −Q_θ(s, π_φ(s, b), b) (Eq. 5). Both use one encoder, trained by the critic's loss alone. `critic_loss` is
 the method; nothing is relabelled, and --alpha 0 is plain DDPG.
@@ -52,7 +52,7 @@ import envs  # noqa: F401  the paper's environments, and gymnasium-robotics; rem
 class Args:
     env_id: str = "DriveSeek-v0"  # an environment with sets of goals and Box actions; `module:Id-v0` imports the module
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
-    alpha: float = 0.1  # weight α of the gate-gradient loss, summed over goals; 0 is plain DDPG
+    alpha: float = 0.1  # weight α of the gate-gradient loss, summed over goals: 20/n_max at n_max 200; 0 is plain DDPG
     seed: int = 1  # seed of everything random
     num_envs: int = 1  # environments that play together: a round is an episode of each, followed by the updates
     architecture: Literal["deepsets", "cnn"] = "deepsets"  # goals one by one, or a picture of a grid (DriveSeek)
@@ -115,7 +115,7 @@ class SetEncoder(nn.Module):
         if gate.is_cuda:  # in a CUDA graph shapes cannot depend on values, so padding is encoded as well
             rows = torch.cat([observation.unsqueeze(1).expand(-1, self.n_max, -1), goal], dim=-1)
             return (gate.square().unsqueeze(-1) * self.net(rows)).sum(1) / self.n_max
-        real = gate.detach().flatten().nonzero().squeeze(1)  # padding is not encoded: it is half of the rows
+        real = gate.detach().flatten().nonzero().squeeze(1)  # padding, half of the rows in DriveSeek, is not encoded
         owner = real // gate.shape[1]  # the state that each goal belongs to
         rows = torch.cat([observation.index_select(0, owner), goal.flatten(0, 1).index_select(0, real)], dim=-1)
         encoded = torch.cat([self.net(part) for part in rows.split(self.PART)])  # (real goals, embedding_size)
@@ -137,7 +137,7 @@ class PictureEncoder(nn.Module):
         low, high = (torch.as_tensor(bound[0, 1:], dtype=torch.float32) for bound in (goal_space.low, goal_space.high))
         self.cells = (high - low + 1).long().tolist()  # of the grid, (2,)
         self.register_buffer("low", low)
-        self.register_buffer("grid", high - low + 1, persistent=False)  # the same
+        self.register_buffer("grid", high - low + 1, persistent=False)  # cells, as a tensor
         self.register_buffer("mark", F.pad(torch.ones(4, 4), (2, 2, 2, 2)))  # of a goal: the middle of its cell
         layers = []
         for inputs, outputs, kernel, stride in ((3, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
@@ -225,7 +225,7 @@ def critic_loss(
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(target.sum(), gate)  # through the target actor as well
         (q_gradient,) = torch.autograd.grad(q.sum(), gate, create_graph=True)  # (batch, n_max)
-        reward_gradient = 2 * batch.item_reward  # of Σ_i b_i² · R_item(s', g_i), Eq. 17
+        reward_gradient = 2 * batch.gate * batch.item_reward  # of Σ_i b_i² · R_item(s', g_i), Eq. 17
         gradient_loss = (q_gradient - reward_gradient - target_gradient).square().sum(-1).mean()
         loss = loss + args.alpha * gradient_loss
         metrics["gradient_loss"] = gradient_loss.detach()
@@ -388,8 +388,7 @@ class Policy(nn.Module):
         """Deterministic actions, (num_envs, action_dim)."""
         state = self.state(observation["observation"], observation["achieved_goal"])
         goal, gate = self.goal(observation["desired_goal"])
-        embedding = None if self.args.separate_encoders else self.critic.encoder(state, goal, gate)
-        return self.actor(state, goal, gate, embedding).cpu().numpy()
+        return self.actor(state, goal, gate, self.critic.encoder(state, goal, gate)).cpu().numpy()
 
     def explore(self, observation: dict, random_probability: float, rng: np.random.Generator) -> np.ndarray:
         """Actions with Gaussian noise, or with random_probability uniformly random ones, (num_envs, action_dim)."""
@@ -417,7 +416,7 @@ def train(args: Args) -> Path:
     target_actor, target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (actor, critic))
     parameters = [*actor.parameters(), *critic.parameters()]
     target_parameters = [*target_actor.parameters(), *target_critic.parameters()]
-    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # for CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = ReplayBuffer(env, args, rng)
     parts = dict(policy=policy, target_actor=target_actor, target_critic=target_critic)
@@ -511,7 +510,7 @@ def check_env(env: gym.Env, args: Args) -> None:
     need = "--no-normalize, goals on a grid of 5 to 100 cells a side, observations (x, y, movement by a zero action)"
     require(args.architecture != "cnn" or drawable(space, args), f"{args.env_id}: --architecture cnn needs {need}")
     bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded()
-    require(bounded, f"{args.env_id} needs a bounded Box of actions (discrete: use dqn_her_reengage.py), not {actions}")
+    require(bounded, f"{args.env_id} needs a bounded Box of actions, not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")

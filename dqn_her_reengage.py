@@ -53,7 +53,7 @@ class Args:
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
     alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain DQN+HER
     temperature: float = 0.5  # of the soft target's softmax (the paper's τ, unlike tau below); 0 is the plain maximum
-    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # terms with it; or in exploration as well
+    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # terms with it; sampled: in exploration too
     c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
     dense: bool = False  # the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)
     seed: int = 1  # seed of everything random
@@ -339,7 +339,7 @@ def train(args: Args) -> Path:
     policy = Policy(env, args)
     q_network, target_q_network = policy.q_network, copy.deepcopy(policy.q_network).requires_grad_(False)
     parameters, target_parameters = list(q_network.parameters()), list(target_q_network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
+    optimizer = torch.optim.Adam(parameters, lr=args.learning_rate, fused=True, capturable=True)  # for CudaGraph
     buffer = HerReplayBuffer(env, args, rng)
     parts = dict(policy=policy, target_q_network=target_q_network, optimizer=optimizer, buffer=buffer)
 

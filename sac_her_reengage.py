@@ -7,11 +7,11 @@ differentiable function of g and of noise, both critics minimise half the sum ov
 
     (Q_θi(s, a, g) − y(g))²  +  α · 1[R(s', g) = c_low] · ‖∇_g Q_θi(s, a, g) − ∇_g y(g)‖²          (Eq. 9, for SAC)
 
-the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and the temperature η the distance of the entropy from its target
-−dim a (Haarnoja et al. 2018). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8).
+the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and the temperature η log η · (entropy + dim a) (Haarnoja et al.
+2018, arXiv 1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8).
 `critic_loss` is the method; --alpha 0 is SAC with HER.
 
-    python sac_her_reengage.py --env-id ContinuousSeek10-v0 --alpha 0.02
+    python sac_her_reengage.py --env-id ContinuousSeek10-v0
 """
 
 import copy
@@ -122,7 +122,7 @@ class Actor(nn.Module):
         """Reparameterised actions, (batch, action_dim), and their log-probability, (batch,)."""
         mean, log_std = self.net(torch.cat([observation, goal], dim=-1)).chunk(2, dim=-1)
         log_std = log_std.clamp(-20, 2)
-        noise = torch.randn_like(mean)
+        noise = torch.randn_like(mean)  # in a CUDA graph as well anew at every call
         x = mean + log_std.exp() * noise
         log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         log_prob = log_prob - 2 * (math.log(2) - x - F.softplus(-2 * x))  # log(1 − tanh²x), finite where tanh x is ±1
@@ -177,18 +177,17 @@ def critic_loss(
         if args.clip_target:
             target = target.clamp(-1 / (1 - args.gamma), 0)
     qs = critic(batch.observation, batch.action, goal)
-    loss = 0.5 * sum(F.mse_loss(q, target.detach()) for q in qs)
+    loss = 0.5 * sum(F.mse_loss(q, target.detach()) for q in qs)  # Eq. 4, for both
     metrics = dict(value_loss=loss.detach(), q=torch.cat(qs).detach().mean())
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(target.sum(), goal)  # through a', log π and the minimum
         if args.dense:
             target_gradient = target_gradient + batch.reward_gradient
+        q_gradients = [torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs]  # (batch, goal_dim) each
         counted = args.dense or batch.reward == args.c_low  # where ∇_g R is known
-        gradient_loss = 0
-        for q in qs:
-            (q_gradient,) = torch.autograd.grad(q.sum(), goal, create_graph=True)  # (batch, goal_dim)
-            gradient_loss = gradient_loss + ((q_gradient - target_gradient).square().sum(-1) * counted).mean()
-        loss = loss + 0.5 * args.alpha * gradient_loss
+        errors = [(q_gradient - target_gradient).square().sum(-1) for q_gradient in q_gradients]
+        gradient_loss = 0.5 * sum((error * counted).mean() for error in errors)
+        loss = loss + args.alpha * gradient_loss
         metrics["gradient_loss"] = gradient_loss.detach()
     return loss, metrics
 
@@ -196,7 +195,7 @@ def critic_loss(
 def actor_loss(
     actor: Actor, critic: Critic, temperature: Temperature, batch: Batch, args: Args
 ) -> tuple[Tensor, Tensor]:
-    """The actor's loss, with a penalty on large actions, and the policy's entropy."""
+    """The actor's loss, with the penalty on large actions of Plappert et al. (2018), and the policy's entropy."""
     action, log_prob = actor.sample(batch.observation, batch.goal)
     q = torch.minimum(*critic(batch.observation, action, batch.goal))
     loss = (temperature().detach() * log_prob - q).mean() + args.action_l2 * action.square().mean()
@@ -385,7 +384,7 @@ def train(args: Args) -> Path:
     temperature, target_entropy = Temperature(args.temperature).to(policy.device), -policy.dimensions[-1]
     target_critic = copy.deepcopy(critic).requires_grad_(False)
     parameters, target_parameters = list(critic.parameters()), list(target_critic.parameters())
-    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # by CudaGraph
+    adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # for CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     temperature_optimizer = adam(temperature.parameters())
     buffer = HerReplayBuffer(env, args, rng)
@@ -396,7 +395,7 @@ def train(args: Args) -> Path:
     def update(batch: Batch) -> dict[str, Tensor]:
         loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
         critic_optimizer.zero_grad()
-        loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
+        loss_q.backward(inputs=parameters)  # no other gradient is needed
         critic_optimizer.step()
         loss_pi, entropy = actor_loss(actor, critic, temperature, batch, args)
         actor_optimizer.zero_grad()
@@ -412,6 +411,7 @@ def train(args: Args) -> Path:
 
     update = CudaGraph(update) if policy.device.type == "cuda" else update
     run = Run(args, parts, rng)
+    torch.cuda.manual_seed(args.seed + run.global_step)  # a run that is continued draws other noise than at its start
     while True:
         if run.due(args.eval_frequency):
             run.record(evaluate(policy, env, vector_env, args))

@@ -103,10 +103,10 @@ def test_gradient_term_equals_finite_differences(temperature, clip_target, c_low
         differences(lambda g, i=i: q_values(critic, batch.observation, batch.action, g)[i], goal) for i in range(2)
     ]
     counted = batch.reward.numpy() == c_low
-    expected = sum((np.square(each - target_gradient).sum(1) * counted).sum() / BATCH for each in q_gradients)
+    expected = 0.5 * sum((np.square(each - target_gradient).sum(1) * counted).sum() / BATCH for each in q_gradients)
     loss, metrics = critic_loss(networks, temperature, batch, args)
     assert metrics["gradient_loss"].item() == pytest.approx(expected, rel=1e-5)
-    assert (loss - metrics["value_loss"]).item() == pytest.approx(0.5 * ALPHA * expected, rel=1e-5)
+    assert (loss - metrics["value_loss"]).item() == pytest.approx(ALPHA * expected, rel=1e-5)
 
 
 def test_entropy_is_part_of_the_targets_gradient(temperature):
@@ -118,7 +118,7 @@ def test_entropy_is_part_of_the_targets_gradient(temperature):
             net[0].weight[:, -(ACTION + GOAL) :] = 0
     scale = args.gamma * temperature().item() * (1 - batch.terminated.numpy())[:, None]
     gradient = differences(lambda goal: sample(networks[2], batch.next_observation, goal)[1], batch.goal.numpy())
-    expected = 2 * np.square(scale * gradient).sum(1).mean()
+    expected = np.square(scale * gradient).sum(1).mean()  # half of it for each critic
     assert expected > 0.01
     _, metrics = critic_loss(networks, temperature, batch, args)
     assert metrics["gradient_loss"].item() == pytest.approx(expected, rel=1e-5)
@@ -140,7 +140,7 @@ def test_dense_rewards_have_a_gradient(temperature):
     expected = 0
     for i in range(2):
         q_gradient = differences(lambda g, i=i: q_values(networks[0], batch.observation, batch.action, g)[i], goal)
-        expected += np.square(q_gradient - target_gradient).sum(1).mean()
+        expected += 0.5 * np.square(q_gradient - target_gradient).sum(1).mean()
     _, metrics = critic_loss(networks, temperature, batch, args)
     assert metrics["gradient_loss"].item() == pytest.approx(expected, rel=1e-5)
 

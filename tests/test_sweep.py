@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import sweep as module
 from conftest import ROOT
 
 SMALL = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --learning-starts 0 --eval-frequency 500"
@@ -73,3 +74,21 @@ def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
     steps = pd.read_csv(tmp_path / "results" / "long.csv").global_step
     assert steps.tolist() == list(range(0, 3_001, 500))
     assert [path.suffix for path in tmp_path.glob("runs/long/*") if path.is_file()] == [".log"]
+
+
+def test_code_makes_runs_outdated_and_comments_do_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    script, environments = tmp_path / "ddpg_her.py", tmp_path / "envs.py"
+    script.write_text("a = 1\n")
+    environments.write_text("b = 1\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "both"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    made_by = module.commit("ddpg_her")
+    assert made_by and not module.has_changed("ddpg_her", made_by)
+    script.write_text("a = 1  # one\n")
+    assert not module.has_changed("ddpg_her", made_by)
+    assert module.has_changed("ddpg_her", "")
+    assert module.has_changed("ddpg_her", module.commit("ddpg_her"))  # of a file that no commit has
+    environments.write_text("b = 2\n")
+    assert module.has_changed("ddpg_her", made_by)
