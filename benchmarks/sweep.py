@@ -140,9 +140,9 @@ def commit(script: str) -> str:
 
 def has_changed(script: str, made_by: str) -> bool:
     """Whether a run's files are no longer those of a commit, comments aside."""
-    then = [git("show", f"{made_by}:{name}") for name in sources(script)]
-    now = [(ROOT / name).read_text() for name in sources(script)]
-    return not made_by or any(ast.dump(ast.parse(one)) != ast.dump(ast.parse(other)) for one, other in zip(then, now, strict=True))
+    then = [ast.dump(ast.parse(git("show", f"{made_by}:{name}"))) for name in sources(script)]
+    now = [ast.dump(ast.parse((ROOT / name).read_text())) for name in sources(script)]
+    return not made_by or then != now
 
 
 def results(name: str) -> pd.DataFrame:

@@ -85,7 +85,8 @@ def test_code_makes_runs_outdated_and_comments_do_not(tmp_path, monkeypatch):
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "both"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
     made_by = module.commit("ddpg_her")
-    assert made_by and not module.has_changed("ddpg_her", made_by)
+    assert made_by
+    assert not module.has_changed("ddpg_her", made_by)
     script.write_text("a = 1  # one\n")
     assert not module.has_changed("ddpg_her", made_by)
     assert module.has_changed("ddpg_her", "")
