@@ -15,6 +15,7 @@ import argparse
 import ast
 import datetime
 import fcntl
+import functools
 import itertools
 import os
 import re
@@ -138,10 +139,16 @@ def commit(script: str) -> str:
     return git("log", "-1", "--format=%h", "--", *sources(script)) + "+" * bool(changed)
 
 
+@functools.cache
+def syntax(source: str) -> str:
+    """What a source says, comments aside."""
+    return ast.dump(ast.parse(source))
+
+
 def has_changed(script: str, made_by: str) -> bool:
     """Whether a run's files are no longer those of a commit, comments aside."""
-    then = [ast.dump(ast.parse(git("show", f"{made_by}:{name}"))) for name in sources(script)]
-    now = [ast.dump(ast.parse((ROOT / name).read_text())) for name in sources(script)]
+    then = [syntax(git("show", f"{made_by}:{name}")) for name in sources(script)]
+    now = [syntax((ROOT / name).read_text()) for name in sources(script)]
     return not made_by or then != now
 
 
