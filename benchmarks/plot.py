@@ -1,9 +1,9 @@
 """Curves of the grids beside the paper's, as figures and as tables in Markdown; pages.py writes both.
 
 Lines are means over seeds, bands their standard deviation over seeds; the paper's are dashed and paler. Intervals of
-the mean are in docs/results.md: of three seeds they would fill a panel. The number of goals reached (multi) is beside
-the paper's with networks of its size, up to the same number of steps. The paper's numbers are in paper_curves.csv, and
-in paper_grid.csv those of its grid of settings, which has no curves.
+the mean are in docs/results.md: of three seeds they would fill a panel. The return (multi), that is the number of steps
+on a goal, is beside the paper's with networks of its size, up to the same number of steps. The paper's numbers are in
+paper_curves.csv, and in paper_grid.csv those of its grid of settings, which has no curves.
 """
 
 import itertools
@@ -59,7 +59,7 @@ class Measure(NamedTuple):
 MEASURES = {
     "success_rate": Measure("success rate", (-0.02, 1.02), digits=3, threshold=0.5),
     "success_rate_actor": Measure("success rate of the actor", (-0.02, 1.02), digits=3, threshold=0.5),
-    "episodic_return": Measure("goals reached per episode", None, digits=1, threshold=17.5),
+    "episodic_return": Measure("steps on a goal per episode", None, digits=1, threshold=17.5),
 }
 
 
