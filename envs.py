@@ -8,10 +8,10 @@
 | ``BitFlip-v0`` (``d=40``), ``BitFlip20-v0`` | flip bits until they equal the goal | appendix |
 | ``HandReach-v2`` | the Shadow hand's five fingertips (gymnasium-robotics) | Robotics Experiments |
 
-Each follows the multi-goal API: observations are dicts of ``observation``, ``achieved_goal`` and ``desired_goal``, and
-``compute_reward(achieved_goal, desired_goal, info)`` broadcasts over leading dimensions. Each exists twice, with the
-same keywords and exactly the same results for the same seeds and actions: ``gym.make(id)`` is one environment, and
-``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
+Observations are dicts of ``observation``, ``achieved_goal`` and ``desired_goal``, and of the multi-goal API there is
+``compute_reward(achieved_goal, desired_goal, info)``, which broadcasts over leading dimensions. Each exists twice, with
+the same keywords (a batch draws no pictures) and exactly the same results for the same seeds and actions:
+``gym.make(id)`` is one environment, and ``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
 """
 
 import importlib
@@ -152,9 +152,9 @@ class _GoalEnv(gym.Env):
 class _VectorEnv(VectorEnv):
     """What a batch of environments needs besides their rules: seeds, time limit, autoreset, infos.
 
-    It behaves like Gymnasium's `SyncVectorEnv` over the same single environments. A subclass resets one environment
-    (`_reset_env`), moves some of them (`_advance`) and tells the present situation of all of them (`_observations`,
-    `_rewards_and_successes`). No environment here terminates; episodes end at the time limit.
+    It resets and steps as Gymnasium's `SyncVectorEnv` does over the same single environments. A subclass resets one
+    environment (`_reset_env`), moves some of them (`_advance`) and tells the present situation of all of them
+    (`_observations`, `_rewards_and_successes`). No environment here terminates; episodes end at the time limit.
     """
 
     def __init__(self, env, num_envs, max_episode_steps, autoreset_mode, render_mode):
@@ -192,7 +192,7 @@ class _VectorEnv(VectorEnv):
 
     @property
     def np_random(self):
-        """The environments' random number generators, as `SyncVectorEnv` has them."""
+        """The environments' random number generators, as `SyncVectorEnv` has them; None before a reset."""
         return tuple(self._np_randoms)
 
     @property
@@ -524,7 +524,7 @@ class _ManyGoalsVectorEnv(_GoalVectorEnv):
 
 
 class DriveSeekEnv(_ManyGoalsEnv):
-    """DriveSeek (paper, section "Multi-ReenGAGE", Experiments): steer over as many goals as possible in 40 steps.
+    """DriveSeek (paper, section "Multi-ReenGAGE", Experiments): steer so that many of 40 steps end on a goal.
 
     The position in [−10.5, 10.5)² moves by 1 along the heading, after the heading has turned by 0.5 rad × action,
     action (1,) in [−1, 1]; the edges wrap around (period 21). Start (0, 0), heading 0. n uniform in 1..200, n goals

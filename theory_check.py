@@ -34,14 +34,14 @@ from torch import autograd
 from tqdm import tqdm
 
 GAMMA = 0.9
-C_LOW = 0.0  # the sparse family's lowest reward: R = gᵀs1' is exactly 0 where s1' = 0
+C_LOW = 0.0  # the sparse family's reward where nothing is reached: R = gᵀs1' is exactly 0 where s1' = 0
 QUICK_DIMS, QUICK_TRIALS = (6, 10, 16), 4
 
 RECOVERED = 1e-3  # U counts as recovered below this relative error ‖Ũ − U‖ / ‖U‖
 SUCCESS_RATE = 0.9  # the share of trials that has to recover U
 STARTS = 3  # random rotations that the minimisation may start from, one after the other
 RESOLUTION = 1 / 16  # bisection of the learning threshold stops at this relative width, or at one transition
-TOLERANCE = 0.15  # how far an exponent's interval may lie from the theory
+TOLERANCE = 0.5  # how far an exponent's interval may reach from the theory's: halfway between O(d) and O(d²)
 STANDARD_ERRORS = 5  # how far the simulated bias may lie from its closed form
 
 
@@ -171,23 +171,19 @@ def random_unit_vectors(shape, rng):
 
 
 def collect(env, periods, rng):
-    """Step with random actions, and keep every transition once.
+    """Step with random actions.
 
     Each period is an episode: every transition that tells about U has a goal of its own, so that goals are in general
     position, as the propositions assume of states and actions.
     """
-    steps, seen = [], set()
+    steps = []
     env.reset(seed=int(rng.integers(2**31)))
-    while len(steps) < periods * env.period:
+    for _ in range(periods):
         before, _ = env.reset()
         for _ in range(env.period):
             action = random_unit_vectors(env.action_space.shape, rng)
             after, reward, *_ = env.step(action)
-            step = (before["observation"], action, reward, after["observation"], before["desired_goal"])
-            key = np.concatenate([np.atleast_1d(part) for part in step]).tobytes()
-            if key not in seen:
-                seen.add(key)
-                steps.append(step)
+            steps.append((before["observation"], action, reward, after["observation"], before["desired_goal"]))
             before = after
     return Transitions(*(torch.from_numpy(np.array(column, dtype=np.float64)) for column in zip(*steps, strict=True)))
 
@@ -485,12 +481,13 @@ def exponent(rows, measurement, family, name, seed):
     trials = counts_by_dim(rows, measurement, family, name)
     dims = np.array(list(trials))
     theory = np.array([method.count(dim) for dim in dims])
+    law = slope(dims, theory)  # of d − 1 or d(d − 1)/2 themselves, which small dimensions raise
     measured = np.array([threshold(counts) for counts in trials.values()])
     resampled = [threshold(rng.choice(counts, size=(2000, len(counts)))) for counts in trials.values()]
     with np.errstate(invalid="ignore"):  # inf: never learned; the slope is nan then, and nothing holds
         fitted = slope(dims, measured)
         low, high = np.quantile(slope(dims, np.stack(resampled, axis=-1)), [0.025, 0.975])
-    holds = low - TOLERANCE <= method.exponent <= high + TOLERANCE
+    holds = law - TOLERANCE <= low <= high <= law + TOLERANCE
     if measurement == "identifiability":  # a rank is no estimate: every trial has to equal the theory
         holds = holds and all((counts == method.count(dim)).all() for dim, counts in trials.items())
     return {
@@ -502,7 +499,7 @@ def exponent(rows, measurement, family, name, seed):
         "exponent": round(float(fitted), 3),
         "low": round(float(low), 3),
         "high": round(float(high), 3),
-        "exponent_of_theory": round(float(slope(dims, theory)), 3),  # d − 1 is not d: above the limit for small d
+        "exponent_of_theory": round(float(law), 3),
         "smallest_ratio": round(float((measured / theory).min()), 3),
         "largest_ratio": round(float((measured / theory).max()), 3),
         "holds": bool(holds),
@@ -637,7 +634,7 @@ def print_report(rows, exponents, bias):
         )
     print("\nIn brackets: the exponent of d − 1 or d(d − 1)/2 itself over these dimensions, which small ones raise.")
     stuck, ambiguous = (sum(row[key] for row in rows) for key in ("stuck_starts", "ambiguous_counts"))
-    print(f"Failures while learning: {stuck} starts ended in a local minimum; {ambiguous} times, with too few")
+    print(f"Failures while learning: {stuck} starts stopped above zero loss; {ambiguous} times, with too few")
     print("transitions, a wrong rotation had zero loss.")
     print("\nSparse loss where an action slips with probability p: ‖masked − true goal gradient‖")
     for name, key in (("p", "slip"), ("closed form", "bias"), ("simulated", "simulated_bias")):

@@ -4,7 +4,8 @@
 
 A run is a folder of a script, or any csv with a column global_step and one of success_rate (episodic_return on
 DriveSeek and NoisySeek). ContinuousSeek's curves are DDPG's, with `--grid sac` SAC's. Ours of the DDPG scripts show the
-target actor; `--grid both_actors` has the actor as well.
+target actor. `--grid both_actors` has a panel for it and one for the actor, where a run's column success_rate_actor is
+drawn.
 """
 
 import argparse
@@ -29,18 +30,19 @@ def main() -> None:
     columns, runs = plot.COLUMNS[grid], []
     for path in args.runs:
         file = path / "evaluations.csv" if path.is_dir() else path
-        runs.append((file.parent.name, pd.read_csv(file) if file.is_file() else pd.DataFrame()))
-        if not {"global_step", columns[0]} <= set(runs[-1][1]):
-            parser.error(f"{file} is no csv with columns global_step and {columns[0]}")
+        runs.append((str(path), pd.read_csv(file) if file.is_file() else pd.DataFrame()))
+        if "global_step" not in runs[-1][1] or runs[-1][1].columns.intersection(columns).empty:
+            parser.error(f"{file} is no csv with columns global_step and {' or '.join(columns)}")
     rows = ours[grid][ours[grid].env_id == args.env_id]
     size = (6 * len(columns), 6)
     figure, axes = plt.subplots(1, len(columns), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for each, y in zip(axes[0], columns, strict=True):
         plot.draw(each, rows, args.env_id, "global_step", "thousand steps", y)
         for (name, run), style in zip(runs, itertools.cycle(("-", "--", "-.", ":")), strict=False):
-            values = run[y if y in run else columns[0]]
-            each.plot(run.global_step / 1_000, values, style, color="black", label=name)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize="small")
+            if y in run:
+                each.plot(run.global_step / 1_000, run[y], style, color="black", label=name)
+    legend = {line.get_label(): line for each in axes[0] for line in each.get_lines()}
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", fontsize="small")
     figure.savefig("compare.png", dpi=150)
     print("written: compare.png")
 

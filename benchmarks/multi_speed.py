@@ -13,6 +13,7 @@ and targets; sampling the batch is shown by itself.
 import argparse
 import copy
 import datetime
+import os
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # times are those of a CPU
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402

@@ -17,6 +17,7 @@ import datetime
 import fcntl
 import functools
 import itertools
+import json
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+import torch
 from data import BOTH, DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, RULE, SAC, SHORT, SMALL
 from machine import machine
 from tqdm import tqdm
@@ -141,12 +143,16 @@ def commit(script: str) -> str:
 
 @functools.cache
 def syntax(source: str) -> str:
-    """What a source says, comments aside."""
-    return ast.dump(ast.parse(source))
+    """What a source does: its syntax without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def has_changed(script: str, made_by: str) -> bool:
-    """Whether a run's files are no longer those of a commit, comments aside."""
+    """Whether a run's files are no longer those of a commit, comments and docstrings aside."""
     then = [syntax(git("show", f"{made_by}:{name}")) for name in sources(script)]
     now = [syntax((ROOT / name).read_text()) for name in sources(script)]
     return not made_by or then != now
@@ -192,25 +198,31 @@ def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
         return {}, "stopped"
     run_folder = run_name(name, script, flags, seed)
     folder = ROOT / "runs" / run_folder
-    log, begun, ended = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun", "ended"))
-    if not ended.exists():  # where it does, a sweep was killed before it collected the run
-        command = [sys.executable, f"{script}.py", *shlex.split(flags)]
-        if (folder / "checkpoint.pt").exists() and begun.exists():
-            command += ["--resume", f"runs/{run_folder}"]
-            if has_changed(script, begun.read_text()):
-                begun.write_text(begun.read_text().rstrip("+") + "+")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)  # it broke before its first checkpoint, or is run anew
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            command += ["--seed", str(seed), "--run-name", run_folder]
-            begun.write_text(commit(script))
-        status = train(command, log, threads)
-        if status:
-            end_of_log = log.read_text().strip().splitlines()[-1:]
-            return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
-        begun.rename(ended)
-    made = dict(script=script, flags=flags, seed=seed, date=datetime.date.today(), machine=machine())
-    return made | dict(commit=ended.read_text()), None
+    log, begun = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun"))
+    command = [sys.executable, f"{script}.py", *shlex.split(flags)]
+    made = json.loads(begun.read_text()) if begun.exists() and (folder / "checkpoint.pt").exists() else None
+    if made and (made["commit"] == commit(script) or not has_changed(script, made["commit"])):
+        if has_ended(folder):  # a sweep was killed before it collected it
+            return made, None
+        command += ["--resume", f"runs/{run_folder}"]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # of a broken run, or of another form of the script
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        command += ["--seed", str(seed), "--run-name", run_folder]
+        made = dict(script=script, flags=flags, seed=seed, date=f"{datetime.date.today()}", machine=machine())
+        made |= dict(commit=commit(script))
+        begun.write_text(json.dumps(made))
+    status = train(command, log, threads)
+    if status:
+        end_of_log = log.read_text().strip().splitlines()[-1:]
+        return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
+    return made, None
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run's checkpoint is that of its end."""
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True, mmap=True)
+    return saved["counters"]["global_step"] >= saved["args"]["total_timesteps"]
 
 
 def expected_minutes(name: str, script: str, flags: str) -> float:
@@ -241,11 +253,11 @@ def collect(name: str, made: dict) -> None:
         rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.tmp", index=False)
         os.replace(RESULTS / f"{name}.tmp", RESULTS / f"{name}.csv")  # what interrupts it leaves the old one
     (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
-    (folder.parent / f"{folder.name}.ended").unlink()
+    (folder.parent / f"{folder.name}.begun").unlink()
 
 
 def stop(*_) -> None:
-    """At Ctrl-C or SIGTERM: lets the runs of this machine finish their round and save, and begins no other."""
+    """At Ctrl-C and the like: lets the runs of this machine finish their round and save, and begins no other."""
     STOPPED.set()
     for process in RUNNING:  # one that has ended takes no signal
         process.terminate()
@@ -254,7 +266,7 @@ def stop(*_) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=GRIDS)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
+    parser.add_argument("--jobs", type=int, default=joblib.cpu_count(), help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
     parser.add_argument("--only", default="", help="runs whose command matches this expression")
@@ -279,21 +291,20 @@ def main() -> None:
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
     if args.dry_run:
         return
-    for number in (signal.SIGINT, signal.SIGTERM):  # no KeyboardInterrupt, which could be lost in a library
-        signal.signal(number, stop)
-    failed = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)  # a KeyboardInterrupt could be lost in a library
+    ended, failed = 0, []
     pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
     calls = (joblib.delayed(run)(name, *task, args.threads) for task in tasks)
     for made, problem in tqdm(pool(calls), total=len(tasks), unit="run"):
-        if problem:
-            failed.append(problem)
-        else:
+        if not problem:
+            ended += 1
             collect(name, made)
-    if STOPPED.is_set():
-        sys.exit("stopped: the same command continues")
+        elif not STOPPED.is_set():
+            failed.append(problem)
     path = (RESULTS / f"{name}.csv").relative_to(ROOT)
-    print(f"{len(tasks) - len(failed)} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
-    sys.exit(bool(failed))
+    print(f"{ended} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")
+    sys.exit("stopped: the same command continues" if STOPPED.is_set() else bool(failed))
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def evaluations(folder):
 
 
 def checkpoint(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)
+    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
 
 
 def learned(folder):

@@ -8,11 +8,13 @@ import claims
 import data
 import numpy as np
 import pages
+import pandas as pd
 import plot
 import plot_alpha
 import pytest
 import sweep
-from conftest import ROOT
+from conftest import ROOT, assert_same, learned
+from scipy import stats
 
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
 WITH_TABLES = [page for page in pages.PAGES if page.name == "results.md" or pages.TABLE.search(page.read_text())]
@@ -52,6 +54,67 @@ def test_an_alpha_has_one_row_for_us_and_the_paper(panel):
     assert np.diff(multiples).min() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "published", "direction", "said"),
+    [
+        (0.1, 0.3, 0.2, 1, "**reproduced**"),
+        (0.1, 0.15, 0.2, 1, "**reproduced**, smaller"),
+        (0.25, 0.3, 0.2, 1, "**reproduced**, larger"),
+        (-0.1, 0.1, 0.2, 1, "**not reproduced**"),
+        (-0.3, -0.1, 0.2, 1, "**not reproduced**"),
+        (-0.1, 0.3, 0.2, 1, "undecided"),
+        (-0.3, -0.1, -0.2, -1, "**reproduced**"),
+        (-0.15, -0.1, -0.2, -1, "**reproduced**, smaller"),
+        (0.1, 0.3, -0.2, -1, "**not reproduced**"),
+        (-0.05, 0.09, 0.0, 0, "**reproduced**"),
+        (0.11, 0.2, 0.0, 0, "**not reproduced**"),
+        (-0.05, 0.2, 0.0, 0, "undecided"),
+        (0.1, 0.3, np.nan, 1, "–"),
+    ],
+)
+def test_a_verdict_follows_the_rule(low, high, published, direction, said):
+    assert claims.verdict(low, high, published, direction) == said
+
+
+def test_the_interval_is_welchs_and_a_known_score_has_no_spread():
+    base, variant = np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.9])
+    freedom = (0.01 / 3 + 0.08 / 2) ** 2 / ((0.01 / 3) ** 2 / 2 + (0.08 / 2) ** 2)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(0.01 / 3 + 0.08 / 2)
+    assert claims.interval(base, variant) == pytest.approx((0.5 - half, 0.5 + half))
+    half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    assert claims.interval(np.array([0.05]), base) == pytest.approx((0.15 - half, 0.15 + half))
+
+
+def test_as_many_seeds_are_needed_as_find_the_difference_four_times_in_five():
+    rng = np.random.default_rng(0)
+    base = variant = np.array([-1.0, 0.0, 1.0])  # a standard deviation of 1
+    needed = int(claims.seeds_needed(base, variant, 1.5))
+
+    def found(seeds):
+        one, other = rng.normal(0, 1, (seeds, 20_000)), rng.normal(1.5, 1, (seeds, 20_000))
+        return np.mean(stats.ttest_ind(one, other).pvalue < 0.05)
+
+    assert found(needed - 1) < 0.81
+    assert found(needed) > 0.79
+
+
+@pytest.mark.parametrize("words", [["both_actors.py"], ["alpha_rule.py", "--share", "1e-4"]], ids=lambda words: words[0])
+def test_a_wrapped_script_trains(words, tmp_path):
+    """both_actors.py learns what the script does; alpha_rule.py, whose α is its own, does not."""
+    settings = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --total-timesteps 300 --eval-frequency 100"
+    flags = [*settings.split(), "--learning-starts", "0", "--run-name"]
+    wrapped = [ROOT / "benchmarks" / words[0], "--script", "ddpg_her_reengage", *words[1:]]
+    for run, name in ((wrapped, "wrapped"), ([ROOT / "ddpg_her_reengage.py"], "plain")):
+        subprocess.run([sys.executable, *run, *flags, name], cwd=tmp_path, check=True, capture_output=True)
+    folders = [tmp_path / "runs" / name for name in ("wrapped", "plain")]
+    if words[0] == "both_actors.py":
+        assert_same(*map(learned, folders))
+        assert pd.read_csv(folders[0] / "evaluations.csv").success_rate_actor.between(0, 1).all()
+    else:
+        with pytest.raises(AssertionError):
+            assert_same(*map(learned, folders))
+
+
 def test_runs_of_your_own_are_drawn_beside_ours(tmp_path):
     run = tmp_path / "mine"
     run.mkdir()
@@ -59,6 +122,9 @@ def test_runs_of_your_own_are_drawn_beside_ours(tmp_path):
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr.endswith("mine/evaluations.csv is no csv with columns global_step and success_rate\n")
-    (run / "evaluations.csv").write_text("global_step,success_rate\n0,0\n1000,0.5\n")
-    subprocess.run(command, cwd=tmp_path, check=True)
-    assert (tmp_path / "compare.png").stat().st_size > 10_000
+    pictures = []
+    for success_rate in (0.1, 0.9):
+        (run / "evaluations.csv").write_text(f"global_step,success_rate\n0,0\n100000,{success_rate}\n")
+        subprocess.run(command, cwd=tmp_path, check=True)
+        pictures.append((tmp_path / "compare.png").read_bytes())
+    assert pictures[0] != pictures[1]

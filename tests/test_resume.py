@@ -159,6 +159,7 @@ def test_a_signal_before_anything_happened(start, run, train, tmp_path, script):
     finished = started.finish()
     assert finished.status == 130
     assert "Traceback" not in finished.err
+    assert checkpoint(folder)["counters"]["global_step"] == 0
 
 
 def test_no_checkpoint_is_ever_half_written(start, run, tmp_path, script):

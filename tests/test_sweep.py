@@ -59,7 +59,7 @@ def test_finished_runs_are_collected_and_a_failing_one_is_named(sweep, tmp_path)
 
 
 def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
-    first = sweep("long", "--jobs", "1")
+    first = sweep("long", "--jobs", "2")
     while not list(tmp_path.glob("runs/long/*/evaluations.csv")):
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
@@ -87,7 +87,7 @@ def test_code_makes_runs_outdated_and_comments_do_not(tmp_path, monkeypatch):
     made_by = module.commit("ddpg_her")
     assert made_by
     assert not module.has_changed("ddpg_her", made_by)
-    script.write_text("a = 1  # one\n")
+    script.write_text('"""One."""\na = 1  # one\n')
     assert not module.has_changed("ddpg_her", made_by)
     assert module.has_changed("ddpg_her", "")
     assert module.has_changed("ddpg_her", module.commit("ddpg_her"))  # of a file that no commit has
