@@ -41,7 +41,7 @@ RECOVERED = 1e-3  # U counts as recovered below this relative error ‖Ũ − U�
 SUCCESS_RATE = 0.9  # the share of trials that has to recover U
 STARTS = 3  # random rotations that the minimisation may start from, one after the other
 RESOLUTION = 1 / 16  # bisection of the learning threshold stops at this relative width, or at one transition
-TOLERANCE = 0.5  # how far an exponent's interval may reach from the theory's: halfway between O(d) and O(d²)
+
 STANDARD_ERRORS = 5  # how far the simulated bias may lie from its closed form
 
 
@@ -487,7 +487,8 @@ def exponent(rows, measurement, family, name, seed):
     with np.errstate(invalid="ignore"):  # inf: never learned; the slope is nan then, and nothing holds
         fitted = slope(dims, measured)
         low, high = np.quantile(slope(dims, np.stack(resampled, axis=-1)), [0.025, 0.975])
-    holds = law - TOLERANCE <= low <= high <= law + TOLERANCE
+    # Nearer to its own law than to the other one, whose exponent is 1 away and outside the interval.
+    holds = abs(fitted - law) < 0.5 and law - 1 < low <= high < law + 1
     if measurement == "identifiability":  # a rank is no estimate: every trial has to equal the theory
         holds = holds and all((counts == method.count(dim)).all() for dim, counts in trials.items())
     return {

@@ -98,7 +98,9 @@ def test_as_many_seeds_are_needed_as_find_the_difference_four_times_in_five():
     assert found(needed) > 0.79
 
 
-@pytest.mark.parametrize("words", [["both_actors.py"], ["alpha_rule.py", "--share", "1e-4"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words", [["both_actors.py"], ["alpha_rule.py", "--share", "1e-4"]], ids=lambda words: words[0]
+)
 def test_a_wrapped_script_trains(words, tmp_path):
     """both_actors.py learns what the script does; alpha_rule.py, whose α is its own, does not."""
     settings = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --total-timesteps 300 --eval-frequency 100"
