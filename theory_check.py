@@ -41,7 +41,6 @@ RECOVERED = 1e-3  # U counts as recovered below this relative error ‖Ũ − U�
 SUCCESS_RATE = 0.9  # the share of trials that has to recover U
 STARTS = 3  # random rotations that the minimisation may start from, one after the other
 RESOLUTION = 1 / 16  # bisection of the learning threshold stops at this relative width, or at one transition
-
 STANDARD_ERRORS = 5  # how far the simulated bias may lie from its closed form
 
 
