@@ -303,7 +303,7 @@ def test_q_of_the_slipping_environment_solves_its_bellman_equation(slip):
 # The command
 
 
-SMALL = ["--quick", "--dims", "6", "16", "--seed", "7"]
+SMALL = ["--quick", "--dims", "6", "16", "--seed", "9"]
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +324,7 @@ def test_same_seed_same_files(two_runs):
     for name in written:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     with (first / "theory_check.csv").open() as file:
-        assert {row["seed"] for row in csv.DictReader(file)} == {"7"}
+        assert {row["seed"] for row in csv.DictReader(file)} == {"9"}
 
 
 def test_swapped_losses_do_not_hold(tmp_path, monkeypatch, capsys):
