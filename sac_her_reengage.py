@@ -7,9 +7,9 @@ differentiable function of g and of noise, both critics minimise half the sum ov
 
     (Q_θi(s, a, g) − y(g))²  +  α · 1[R(s', g) = c_low] · ‖∇_g Q_θi(s, a, g) − ∇_g y(g)‖²          (Eq. 9, for SAC)
 
-the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and the temperature η log η · (entropy + dim a) (Haarnoja et al.
-2018, arXiv 1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8).
-`critic_loss` is the method; --alpha 0 is SAC with HER.
+the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and η itself log η · (entropy + dim a) (Haarnoja et al. 2018, arXiv
+1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8). `critic_loss` is the
+method; --alpha 0 is SAC with HER.
 
     python sac_her_reengage.py --env-id ContinuousSeek10-v0
 """

@@ -4,11 +4,11 @@
 
 Each run is one process with one thread of PyTorch and lives in runs/<grid>/ until its evaluations are in the csv, which
 is what a finished run is; then its checkpoint goes, its policy stays. A sweep can be interrupted and started again:
-finished runs are skipped, unfinished ones continue from their checkpoint. A run that fails does not stop the others,
-and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a finished one
-where its script has changed since; `--again` runs those anew. `--only PATTERN` takes the runs whose command matches it:
-on a cluster with a shared file system, `--only "seed 3$"` is a job of its own. `--seeds 100 102` takes other seeds,
-whose evaluations are in <grid>_seeds_100_102.csv.
+finished runs are skipped, unfinished ones continue from their checkpoint, or begin anew where their script has changed.
+A run that fails does not stop the others, and is named at the end. `--dry-run` lists the runs with the time that they
+should take, and says of a finished one where its script has changed since; `--again` runs those anew. `--only PATTERN`
+takes the runs whose command matches it: on a cluster with a shared file system, `--only "seed 3$"` is a job of its own.
+`--seeds 100 102` takes other seeds, whose evaluations are in <grid>_seeds_100_102.csv.
 """
 
 import argparse
