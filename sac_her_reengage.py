@@ -11,7 +11,7 @@ the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and η itself log η ·
 1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8). `critic_loss` is the
 method; --alpha 0 is SAC with HER.
 
-    python sac_her_reengage.py --env-id ContinuousSeek10-v0
+    python sac_her_reengage.py --env-id ContinuousSeek10-v0 --alpha 0.02
 """
 
 import copy
@@ -48,7 +48,7 @@ import envs  # noqa: F401  the paper's environments, and gymnasium-robotics; rem
 
 @dataclass
 class Args:
-    env_id: str = "HandReach-v2"  # a multi-goal environment with Box actions; `module:Id-v0` imports the module first
+    env_id: str = "ContinuousSeek10-v0"  # a multi-goal environment with Box actions; `module:Id-v0` imports the module
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
     alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain SAC+HER
     c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
@@ -91,11 +91,7 @@ PAPER_SETTINGS = {  # α is 0.2/d
     "ContinuousSeek5-v0": SEEK | dict(alpha=0.04, total_timesteps=12_000),
     "ContinuousSeek10-v0": SEEK | dict(alpha=0.02, total_timesteps=50_000),
     "ContinuousSeek20-v0": SEEK | dict(alpha=0.01, total_timesteps=400_000),
-    "HandReach-v2": dict(
-        num_envs=16, batch_size=512, utd_ratio=0.05, learning_starts=0,
-        total_timesteps=500_000, eval_frequency=20_000, eval_episodes=100,
-    ),
-}  # fmt: skip
+}
 PAPER_SETTINGS["ContinuousSeek-v0"] = PAPER_SETTINGS["ContinuousSeek20-v0"]
 
 

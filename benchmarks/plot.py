@@ -42,8 +42,8 @@ VARIANTS = {
     "ddpg_multi_reengage --alpha 0": ("DDPG", BLUE),
     "ddpg_multi_reengage --alpha 0.1": ("Multi-ReenGAGE", RED),
     "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
-    "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("Multi-ReenGAGE, separate encoders", GREEN),
-    "ddpg_multi_reengage --alpha 0.5 --separate-encoders": ("Multi-ReenGAGE, separate encoders", GREEN),
+    "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("separate encoders", GREEN),
+    "ddpg_multi_reengage --alpha 0.5 --separate-encoders": ("separate encoders", GREEN),
 }
 
 
