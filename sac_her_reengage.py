@@ -391,7 +391,7 @@ def train(args: Args) -> Path:
     def update(batch: Batch) -> dict[str, Tensor]:
         loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
         critic_optimizer.zero_grad()
-        loss_q.backward(inputs=parameters)  # no other gradient is needed
+        loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
         critic_optimizer.step()
         loss_pi, entropy = actor_loss(actor, critic, temperature, batch, args)
         actor_optimizer.zero_grad()

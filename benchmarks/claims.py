@@ -59,8 +59,8 @@ networks on DriveSeek and NoisySeek are smaller. *Older version* marks runs of c
 **What the intervals leave out.** The paper's difference is taken as known, though it has a spread of its own. Claims,
 rule and number of seeds were revised after first results had been seen, and nothing is corrected for the number of
 rows. Runs of one seed are evaluated on the same episodes, which Welch's interval does not use. Where a row has several
-commits, training on a CPU computed the same, digit for digit, with all of them; runs of one variant can be from several
-processors and from a GPU, though (the csv files say which).
+commits, short trainings on a CPU learn the same with all of them ([same_training.csv](../benchmarks/results)); runs of
+one variant can be from several processors and from a GPU, though (the csv files say which).
 
 **Not tested**: HandManipulateBlock (no gain at d = 7), SAC at d = 20, α = 0.1/d and 0.3/d at d = 20, DriveSeek with the
 paper's networks and with convolutions, smaller α on sets of goals.

@@ -201,6 +201,7 @@ def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
     log, begun = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun"))
     command = [sys.executable, f"{script}.py", *shlex.split(flags)]
     made = json.loads(begun.read_text()) if begun.exists() and (folder / "checkpoint.pt").exists() else None
+    # The first also where there is no history, which has_changed needs
     if made and (made["commit"] == commit(script) or not has_changed(script, made["commit"])):
         if has_ended(folder):  # a sweep was killed before it collected it
             return made, None
