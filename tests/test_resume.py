@@ -29,7 +29,7 @@ from conftest import (
     learned,
 )
 
-HAND = "--env-id HandReach-v2 --num-envs 2 --utd-ratio 0.02 --eval-frequency 200 --eval-episodes 2"
+HAND = "--env-id HandReach-v2 --num-envs 2 --utd-ratio 0.02 --learning-starts 0 --eval-frequency 200 --eval-episodes 2"
 # Episodes end at different times here, goals are integers, the buffer is filled several times.
 WALK = (
     "--env-id goal_envs:Walk-v0 --c-low 0 --num-envs 3 --eval-frequency 90 --learning-starts 60 --buffer-size 200 "
