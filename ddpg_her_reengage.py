@@ -133,7 +133,7 @@ class Batch(NamedTuple):
     next_observation: Tensor
     terminated: Tensor  # 1 where the task really ended, which a time limit is not
     goal: Tensor
-    reward_gradient: Tensor  # ∇_g R of dense rewards
+    reward_gradient: Tensor  # ∇_g R of dense rewards, else 0
 
 
 def critic_loss(
@@ -233,8 +233,9 @@ class HerReplayBuffer:
         if relabelled.any():
             goal[relabelled] = self._hindsight_goals(episode[relabelled], step[relabelled])
             reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
-        # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
-        reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
+        reward_gradient = tensor(0.0)
+        if self.args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
+            reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
         return Batch(
             observation=policy.state(stored["observation"][episode, step], stored["achieved_goal"][episode, step]),
             action=tensor(stored["action"][episode, step]),
@@ -394,7 +395,8 @@ TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
-AT_MOST |= dict(hidden_layers=100, hidden_size=8_192, batch_size=100_000)  # more would fill a usual machine's memory
+# More would fill a usual machine's memory.
+AT_MOST |= dict(hidden_layers=100, encoder_layers=100, hidden_size=8_192, embedding_size=8_192, batch_size=100_000)
 
 
 class InputError(ValueError):

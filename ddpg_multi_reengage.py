@@ -2,7 +2,7 @@
 
 A goal is a set g_1, …, g_n of at most n_max goals, of which one can be reached at a time (Levine and Feizi,
 "Goal-Conditioned Q-learning as Knowledge Distillation", AAAI 2023, Eq. 14). A gate b_i is 1 for a goal and 0 for the
-padding of the set. Its reward and embedding are (DeepSets; Eq. 16 and 17, with b_i² and 1/n_max as in the appendix)
+set's padding. Reward and embedding of a set are (DeepSets; Eq. 16 and 17, with b_i² and 1/n_max as in the appendix)
 
     R(s', b) = Σ_i b_i² R_item(s', g_i),    e(s, b) = 1/n_max · Σ_i b_i² · encoder(s, g_i).
 
@@ -71,7 +71,6 @@ class Args:
     exploration_noise: float = 0.2  # standard deviation of the noise on actions, which are in [−1, 1]
     random_action_probability: float = 0.3  # probability of a uniformly random action
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
-    action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
     eval_frequency: int = 5_000  # environment steps between evaluations
     # What follows may change when a run is resumed or evaluated.
     total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
@@ -87,7 +86,7 @@ MULTI = dict(
     normalize=False, gamma=0.95, random_action_probability=0.0, total_timesteps=160_000, eval_frequency=4_000,
     eval_episodes=100,
 )  # fmt: skip
-PAPER_SETTINGS = {  # Table 4; n_max is 200
+PAPER_SETTINGS = {  # Table 4 of the paper's appendix; n_max is 200
     "DriveSeek-v0": MULTI | dict(alpha=0.1, exploration_noise=0.05),  # α = 20/n_max
     "NoisySeek-v0": MULTI | dict(alpha=0.5, exploration_noise=0.1),  # α = 100/n_max
 }
@@ -113,7 +112,7 @@ class SetEncoder(nn.Module):
 
     def forward(self, observation: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
         if gate.is_cuda:  # in a CUDA graph shapes cannot depend on values, so padding is encoded as well
-            rows = torch.cat([observation.unsqueeze(1).expand(-1, self.n_max, -1), goal], dim=-1)
+            rows = torch.cat([observation.unsqueeze(1).expand(-1, gate.shape[1], -1), goal], dim=-1)
             return (gate.square().unsqueeze(-1) * self.net(rows)).sum(1) / self.n_max
         real = gate.detach().flatten().nonzero().squeeze(1)  # padding, half of the rows in DriveSeek, is not encoded
         owner = real // gate.shape[1]  # the state that each goal belongs to
@@ -136,9 +135,11 @@ class PictureEncoder(nn.Module):
         super().__init__()
         low, high = (torch.as_tensor(bound[0, 1:], dtype=torch.float32) for bound in (goal_space.low, goal_space.high))
         self.cells = (high - low + 1).long().tolist()  # of the grid, (2,)
-        self.register_buffer("low", low)
+        self.register_buffer("low", low, persistent=False)
         self.register_buffer("grid", high - low + 1, persistent=False)  # cells, as a tensor
-        self.register_buffer("mark", F.pad(torch.ones(4, 4), (2, 2, 2, 2)))  # of a goal: the middle of its cell
+        self.register_buffer(
+            "mark", F.pad(torch.ones(4, 4), (2, 2, 2, 2)), persistent=False
+        )  # of a goal: its cell's middle
         layers = []
         for inputs, outputs, kernel, stride in ((3, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
             layers += [nn.Conv2d(inputs, outputs, kernel, stride), nn.ReLU(inplace=True)]
@@ -147,7 +148,7 @@ class PictureEncoder(nn.Module):
         self.net = nn.Sequential(convolutions, nn.Linear(convolutions(picture).shape[1], args.embedding_size))
 
     def forward(self, observation: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
-        position, movement = observation[:, :4].split(2, dim=-1)
+        position, movement = observation[:, :4].split(2, dim=-1)  # the latter by a zero action (check_env)
         goals = self.draw((goal - self.low).round(), gate.square(), self.cells)
         points = [self.pixel(position), self.pixel(position + movement)]
         return self.net(torch.stack([torch.kron(goals, self.mark), *points], dim=1))
@@ -170,7 +171,7 @@ ENCODERS = dict(deepsets=SetEncoder, cnn=PictureEncoder)
 class Actor(nn.Module):
     """Deterministic policy π(s, b): actions in [−1, 1], (batch, action_dim)."""
 
-    def __init__(self, observation_dim: int, action_dim: int, goal_space: gym.spaces.Box, args: Args):
+    def __init__(self, observation_dim: int, goal_space: gym.spaces.Box, action_dim: int, args: Args):
         super().__init__()
         self.encoder = None
         if args.separate_encoders:
@@ -187,7 +188,7 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Action value Q(s, a, b), (batch,), of the embedding that its encoder makes."""
 
-    def __init__(self, observation_dim: int, action_dim: int, goal_space: gym.spaces.Box, args: Args):
+    def __init__(self, observation_dim: int, goal_space: gym.spaces.Box, action_dim: int, args: Args):
         super().__init__()
         self.encoder = ENCODERS[args.architecture](observation_dim, goal_space, args)
         self.net = mlp(observation_dim + action_dim + args.embedding_size, 1, args)
@@ -197,16 +198,16 @@ class Critic(nn.Module):
 
 
 class Batch(NamedTuple):
-    """Transitions as the networks see them, (batch, ...); normalised, on the networks' device."""
+    """Transitions as the networks see them, (batch, ...): normalised, on the networks' device."""
 
     observation: Tensor
     action: Tensor
     reward: Tensor
     next_observation: Tensor
-    terminated: Tensor
+    terminated: Tensor  # 1 where the task really ended, which a time limit is not
     goal: Tensor  # (batch, n_max, goal_dim), padded
     gate: Tensor  # b, (batch, n_max), 0 for padding
-    item_reward: Tensor = torch.zeros(())  # R_item(s', g_i), (batch, n_max), only with alpha > 0
+    item_reward: Tensor  # R_item(s', g_i), (batch, n_max), with alpha > 0, else 0
 
 
 def critic_loss(
@@ -232,12 +233,12 @@ def critic_loss(
     return loss, metrics
 
 
-def actor_loss(actor: Actor, critic: Critic, batch: Batch, args: Args) -> Tensor:
-    """The actor's loss (Eq. 5), with the penalty on large actions of Plappert et al. (2018)."""
+def actor_loss(actor: Actor, critic: Critic, batch: Batch) -> Tensor:
+    """The actor's loss (Eq. 5)."""
     with torch.no_grad():  # the critic's loss alone trains its encoder
         embedding = critic.encoder(batch.observation, batch.goal, batch.gate)
     action = actor(batch.observation, batch.goal, batch.gate, embedding)
-    return -critic(batch.observation, action, embedding).mean() + args.action_l2 * action.square().mean()
+    return -critic(batch.observation, action, embedding).mean()
 
 
 def empty_episodes(n: int, env: gym.Env) -> np.ndarray:
@@ -282,16 +283,12 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
 
 
 class ReplayBuffer:
-    """The newest episodes.
-
-    The rewards of single goals are computed with the environment's own `compute_item_reward(achieved_goal,
-    desired_goal)` when transitions are sampled, for many at once.
-    """
+    """The newest episodes; the rewards of single goals are computed when transitions are sampled."""
 
     def __init__(self, env: gym.Env, args: Args, rng: np.random.Generator):
         self.episodes = empty_episodes(args.buffer_size // env.spec.max_episode_steps, env)
         self.added = 0  # episodes, in the whole run
-        self.compute_item_reward = env.unwrapped.compute_item_reward if args.alpha > 0 else None
+        self.compute_item_reward = env.unwrapped.compute_item_reward if args.alpha > 0 else lambda *goals: 0.0
         self.args, self.rng = args, rng
 
     def add(self, episodes: np.ndarray) -> None:
@@ -307,7 +304,7 @@ class ReplayBuffer:
         next_achieved_goal = stored["achieved_goal"][episode, step + 1]
         desired_goal = stored["desired_goal"][episode]
         goal, gate = policy.goal(desired_goal)
-        batch = Batch(
+        return Batch(
             observation=policy.state(stored["observation"][episode, step], stored["achieved_goal"][episode, step]),
             action=tensor(stored["action"][episode, step]),
             reward=tensor(stored["reward"][episode, step]),
@@ -315,11 +312,8 @@ class ReplayBuffer:
             terminated=tensor(stored["terminated"][episode, step]),
             goal=goal,
             gate=gate,
+            item_reward=tensor(self.compute_item_reward(next_achieved_goal, desired_goal)),
         )
-        if self.args.alpha > 0:
-            item_reward = self.compute_item_reward(next_achieved_goal, desired_goal)
-            batch = batch._replace(item_reward=tensor(item_reward))
-        return batch
 
     def _draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Episode and step of n transitions."""
@@ -367,7 +361,7 @@ class Policy(nn.Module):
         spaces = env.observation_space
         parts = (spaces["observation"], spaces["achieved_goal"], env.action_space)
         observation_dim, achieved_dim, action_dim = map(gym.spaces.flatdim, parts)
-        dimensions = (observation_dim + achieved_dim, action_dim, spaces["desired_goal"], args)
+        dimensions = (observation_dim + achieved_dim, spaces["desired_goal"], action_dim, args)
         self.args, self.actor, self.critic = args, Actor(*dimensions), Critic(*dimensions)
         goal_dim = spaces["desired_goal"].shape[1] - 1
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in (dimensions[0], goal_dim))
@@ -419,15 +413,15 @@ def train(args: Args) -> Path:
     adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True, capturable=True)  # for CudaGraph
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     buffer = ReplayBuffer(env, args, rng)
-    parts = dict(policy=policy, target_actor=target_actor, target_critic=target_critic)
-    parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer, buffer=buffer)
+    parts = dict(policy=policy, target_actor=target_actor, target_critic=target_critic, buffer=buffer)
+    parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer)
 
     def update(batch: Batch) -> dict[str, Tensor]:
         loss_q, metrics = critic_loss(critic, target_critic, target_actor, batch, args)
         critic_optimizer.zero_grad()
         loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
         critic_optimizer.step()
-        loss_pi = actor_loss(actor, critic, batch, args)
+        loss_pi = actor_loss(actor, critic, batch)
         actor_optimizer.zero_grad()
         loss_pi.backward(inputs=list(actor.parameters()))
         actor_optimizer.step()
@@ -466,7 +460,8 @@ TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
-AT_MOST |= dict(hidden_layers=100, hidden_size=8_192, batch_size=100_000)  # more would fill a usual machine's memory
+# More would fill a usual machine's memory.
+AT_MOST |= dict(hidden_layers=100, encoder_layers=100, hidden_size=8_192, embedding_size=8_192, batch_size=100_000)
 
 
 class InputError(ValueError):
@@ -495,7 +490,6 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     except Exception as error:
         raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {error}") from error
     check_env(env, args)
-    check_rewards(env, args)
     return env
 
 
@@ -516,6 +510,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
     room = args.buffer_size >= 2 * args.num_envs * limit
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
+    if args.alpha > 0:
+        check_rewards(env, args)
 
 
 def drawable(space: gym.spaces.Dict, args: Args) -> bool:
@@ -527,8 +523,6 @@ def drawable(space: gym.spaces.Dict, args: Args) -> bool:
 
 def check_rewards(env: gym.Env, args: Args) -> None:
     """Plays an episode; raises InputError where the rewards of single goals do not fit the observed ones."""
-    if args.alpha == 0:
-        return
     name = "compute_item_reward"
     require(hasattr(env.unwrapped, name), f"{args.env_id} has no {name}(achieved_goal, desired_goal): use --alpha 0")
     env.action_space.seed(0)

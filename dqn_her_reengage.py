@@ -11,7 +11,7 @@ the Q-network minimises the mean over the batch of
     Huber(Q_θ(s, a, g) − y_0(g))  +  α · 1[R(s', g) = c_low] · ‖∇_g Q_θ(s, a, g) − ∇_g y_τ(g)‖²         (Eq. 29 to 33)
 
 τ is --temperature; --soft-target both has y_τ in both terms. For dense rewards (--dense) the indicator is dropped and
-∇_g y_τ includes ∇_g R. `q_loss` is the method; --alpha 0 is DQN+HER.
+∇_g y_τ includes ∇_g R. `critic_loss` is the method; --alpha 0 is DQN+HER.
 
     python dqn_her_reengage.py --env-id BitFlip-v0
 """
@@ -53,7 +53,7 @@ class Args:
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
     alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain DQN+HER
     temperature: float = 0.5  # of the soft target's softmax (the paper's τ, unlike tau below); 0 is the plain maximum
-    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # terms with it; sampled: in exploration too
+    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # used in that term, both, or exploration too
     c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
     dense: bool = False  # the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)
     seed: int = 1  # seed of everything random
@@ -103,9 +103,9 @@ def mlp(inputs: int, outputs: int, args: Args) -> nn.Sequential:
 class QNetwork(nn.Module):
     """Action values Q(s, ·, g), (batch, actions)."""
 
-    def __init__(self, observation_dim: int, goal_dim: int, actions: int, args: Args):
+    def __init__(self, observation_dim: int, goal_dim: int, action_dim: int, args: Args):
         super().__init__()
-        self.net = mlp(observation_dim + goal_dim, actions, args)
+        self.net = mlp(observation_dim + goal_dim, action_dim, args)
 
     def forward(self, observation: Tensor, goal: Tensor) -> Tensor:
         return self.net(torch.cat([observation, goal], dim=-1))
@@ -120,7 +120,7 @@ class Batch(NamedTuple):
     next_observation: Tensor
     terminated: Tensor  # 1 where the task really ended, which a time limit is not
     goal: Tensor
-    reward_gradient: Tensor  # ∇_g R of dense rewards
+    reward_gradient: Tensor  # ∇_g R of dense rewards, else 0
 
 
 def soft_value(q: Tensor, temperature: float) -> Tensor:
@@ -130,7 +130,7 @@ def soft_value(q: Tensor, temperature: float) -> Tensor:
     return (F.softmax(q / temperature, dim=-1) * q).sum(-1)
 
 
-def q_loss(
+def critic_loss(
     q_network: QNetwork, target_q_network: QNetwork, batch: Batch, args: Args
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The Q-network's loss (Eq. 29 to 33), and its parts for the log. No gradient reaches the target network."""
@@ -225,8 +225,9 @@ class HerReplayBuffer:
         if relabelled.any():
             goal[relabelled] = self._hindsight_goals(episode[relabelled], step[relabelled])
             reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
-        # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
-        reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
+        reward_gradient = tensor(0.0)
+        if self.args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
+            reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
         return Batch(
             observation=policy.state(stored["observation"][episode, step], stored["achieved_goal"][episode, step]),
             action=tensor(stored["action"][episode, step], dtype=torch.int64),
@@ -288,8 +289,8 @@ class Policy(nn.Module):
     def __init__(self, env: gym.Env, args: Args):
         super().__init__()
         parts = [env.observation_space[name] for name in ("observation", "achieved_goal", "desired_goal")]
-        observation_dim, achieved_dim, goal_dim, actions = map(gym.spaces.flatdim, [*parts, env.action_space])
-        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, actions)
+        observation_dim, achieved_dim, goal_dim, action_dim = map(gym.spaces.flatdim, [*parts, env.action_space])
+        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, action_dim)
         self.q_network = QNetwork(*self.dimensions, args)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -344,7 +345,7 @@ def train(args: Args) -> Path:
     parts = dict(policy=policy, target_q_network=target_q_network, optimizer=optimizer, buffer=buffer)
 
     def update(batch: Batch) -> dict[str, Tensor]:
-        loss, metrics = q_loss(q_network, target_q_network, batch, args)
+        loss, metrics = critic_loss(q_network, target_q_network, batch, args)
         optimizer.zero_grad()
         loss.backward(inputs=parameters)  # no other gradient is needed
         optimizer.step()
@@ -383,7 +384,8 @@ TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
-AT_MOST |= dict(hidden_layers=100, hidden_size=8_192, batch_size=100_000)  # more would fill a usual machine's memory
+# More would fill a usual machine's memory.
+AT_MOST |= dict(hidden_layers=100, encoder_layers=100, hidden_size=8_192, embedding_size=8_192, batch_size=100_000)
 
 
 class InputError(ValueError):

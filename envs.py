@@ -60,11 +60,17 @@ WANTED, REACHED, PATH = "#4cc9e8", "#10239e", "#e0479e"
 class _GoalEnv(gym.Env):
     """One environment, whose rules are functions of arrays with any leading dimensions.
 
-    The state of an episode is a dict of arrays. A subclass says how it starts (`_start`), what chance adds to a step
-    (`_noise`), how it moves (`_transition`), what is seen of it (`_observe`) and what reaching a goal means
-    (`_reached`), and paints it (`_picture`). `_GoalVectorEnv` applies the same rules to states that have a leading
-    dimension, one row for each environment; only `_start` and `_noise`, which use one environment's random numbers,
-    see a single episode.
+    The state of an episode is a dict of arrays, with ``desired_goal`` among them. A subclass has
+
+        _start(np_random) -> state
+        _noise(np_random) -> array, what chance adds to a step, or None
+        _transition(state, action, noise) -> the entries that change
+        _observe(state) -> observation, achieved_goal
+        _reached(achieved_goal, desired_goal) -> bool (...)
+        _picture(figure), which draws `_path`
+
+    `_GoalVectorEnv` applies the same rules to states that have a leading dimension, one row for each environment; only
+    `_start` and `_noise`, which use one environment's random numbers, see a single episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (Gymnasium's form)
@@ -94,7 +100,7 @@ class _GoalEnv(gym.Env):
         return self._observation(self._state), {}
 
     def step(self, action):
-        """Move; actions out of range are brought into it, one of another shape raises ValueError."""
+        """Move by one step; an action of another shape raises ValueError."""
         action = self._checked(action, self.action_space)
         self._state = self._next(self._state, action, self._noise(self.np_random))
         self._elapsed += 1
@@ -318,7 +324,7 @@ class ContinuousSeekEnv(_GoalEnv):
         render_mode: None or "rgb_array".
 
     Raises:
-        ValueError: if a keyword is none of these.
+        ValueError: if a keyword has another value.
     """
 
     radius = 5.0  # D
@@ -392,7 +398,7 @@ class BitFlipEnv(_GoalEnv):
         render_mode: None or "rgb_array".
 
     Raises:
-        ValueError: if a keyword is none of these, or (from ``step``) an action is not in 0..d−1.
+        ValueError: if ``d`` or ``render_mode`` has another value, or (from ``step``) an action is not in 0..d−1.
     """
 
     def __init__(self, d=40, render_mode=None):
@@ -517,18 +523,13 @@ class _ManyGoalsEnv(_GoalEnv):
         axes.scatter(*position, s=40, color="black", zorder=5)
 
 
-class _ManyGoalsVectorEnv(_GoalVectorEnv):
-    def compute_item_reward(self, achieved_goal, desired_goal):
-        """As the single environment's."""
-        return self._env.compute_item_reward(achieved_goal, desired_goal)
-
-
 class DriveSeekEnv(_ManyGoalsEnv):
     """DriveSeek (paper, section "Multi-ReenGAGE", Experiments): steer so that many of 40 steps end on a goal.
 
     The position in [−10.5, 10.5)² moves by 1 along the heading, after the heading has turned by 0.5 rad × action,
-    action (1,) in [−1, 1]; the edges wrap around (period 21). Start (0, 0), heading 0. n uniform in 1..200, n goals
-    without replacement from the integers of [−10, 10]². Observation: x, y, cos and sin of the heading, float32 (4,).
+    action (1,) in [−1, 1]; the edges wrap around (the paper's [−10, 10]² with a cell around each integer: period 21).
+    Start (0, 0), heading 0. n uniform in 1..200, n goals without replacement from the integers of [−10, 10]².
+    Observation: x, y, cos and sin of the heading, float32 (4,).
     Goals and rewards: see `compute_item_reward`; desired goal (200, 3), rows of gate, x, y, sorted, then zeros; reward
     1 where the rounded position is a goal, else 0.
 
@@ -572,7 +573,7 @@ class DriveSeekEnv(_ManyGoalsEnv):
         axes.quiver(*position, 1.2 * np.cos(heading), 1.2 * np.sin(heading), color="black", **arrow)
 
 
-class DriveSeekVectorEnv(_ManyGoalsVectorEnv):
+class DriveSeekVectorEnv(_GoalVectorEnv):
     """A batch of `DriveSeekEnv`."""
 
     env_class = DriveSeekEnv
@@ -618,7 +619,7 @@ class NoisySeekEnv(_ManyGoalsEnv):
         return state["position"], np.rint(state["position"])
 
 
-class NoisySeekVectorEnv(_ManyGoalsVectorEnv):
+class NoisySeekVectorEnv(_GoalVectorEnv):
     """A batch of `NoisySeekEnv`."""
 
     env_class = NoisySeekEnv
@@ -674,7 +675,7 @@ class HandReachEnv(MujocoHandReachEnv):
             message = "HandReach needs gymnasium-robotics: pip install gymnasium-robotics==1.4.2 'mujoco>=3.4,<3.11'"
             raise DependencyNotInstalled(message) from _ROBOTICS_ERROR
         if _ROBOTICS_ERROR is not None:
-            raise DependencyNotInstalled(self._no_opengl) from _ROBOTICS_ERROR
+            raise DependencyNotInstalled(f"{self._no_opengl} ({_ROBOTICS_ERROR!r})") from _ROBOTICS_ERROR
         if tuple(map(int, mujoco.__version__.split(".")[:2])) >= (3, 11):
             raise DependencyNotInstalled(
                 f"gymnasium-robotics does not work with MuJoCo {mujoco.__version__}: pip install 'mujoco>=3.4,<3.11'"
@@ -695,7 +696,7 @@ class HandReachEnv(MujocoHandReachEnv):
         return super().compute_reward(*np.broadcast_arrays(achieved_goal, desired_goal), info)
 
     def render(self):
-        """The hand as a picture, uint8 (480, 480, 3), or None where ``render_mode`` is None.
+        """The hand as a picture, uint8 (height, width, 3), 480 by default, or None where ``render_mode`` is None.
 
         Small balls are the goals, large transparent ones the fingertips.
 
@@ -716,7 +717,7 @@ class HandReachEnv(MujocoHandReachEnv):
                 importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # fails early where it is missing
             return super().render()
         except Exception as error:
-            raise DependencyNotInstalled(self._no_opengl) from error
+            raise DependencyNotInstalled(f"{self._no_opengl} ({error!r})") from error
 
 
 class HandReachVectorEnv(_VectorEnv):

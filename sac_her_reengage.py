@@ -7,9 +7,9 @@ differentiable function of g and of noise, both critics minimise half the sum ov
 
     (Q_θi(s, a, g) − y(g))²  +  α · 1[R(s', g) = c_low] · ‖∇_g Q_θi(s, a, g) − ∇_g y(g)‖²          (Eq. 9, for SAC)
 
-the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and η itself log η · (entropy + dim a) (Haarnoja et al. 2018, arXiv
-1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8). `critic_loss` is the
-method; --alpha 0 is SAC with HER.
+the actor η log π_φ(a|s, g) − min_i Q_θi(s, a, g), and η is trained to minimise log η · (entropy + dim a) (Haarnoja et
+al. 2018, arXiv 1812.05905). For dense rewards (--dense) the indicator is dropped and ∇_g y includes ∇_g R (Eq. 8).
+`critic_loss` is the method; --alpha 0 is SAC with HER.
 
     python sac_her_reengage.py --env-id ContinuousSeek10-v0 --alpha 0.02
 """
@@ -70,7 +70,6 @@ class Args:
     her_strategy: Literal["future", "final", "episode", "random"] = "future"  # steps whose achieved goals become goals
     her_k: int = 4  # hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain SAC
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
-    action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
     clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
     eval_frequency: int = 5_000  # environment steps between evaluations
     # What follows may change when a run is resumed or evaluated.
@@ -84,9 +83,7 @@ class Args:
 
 
 # Batch 512 and learning rate 2.5e-3 are the point of the paper's grid that a CPU can afford.
-SEEK = dict(
-    hidden_layers=2, normalize=False, gamma=0.95, batch_size=512, learning_rate=2.5e-3, eval_frequency=2_000
-)  # fmt: skip
+SEEK = dict(hidden_layers=2, normalize=False, gamma=0.95, batch_size=512, learning_rate=2.5e-3, eval_frequency=2_000)
 PAPER_SETTINGS = {  # α is 0.2/d
     "ContinuousSeek5-v0": SEEK | dict(alpha=0.04, total_timesteps=12_000),
     "ContinuousSeek10-v0": SEEK | dict(alpha=0.02, total_timesteps=50_000),
@@ -157,7 +154,7 @@ class Batch(NamedTuple):
     next_observation: Tensor
     terminated: Tensor  # 1 where the task really ended, which a time limit is not
     goal: Tensor
-    reward_gradient: Tensor  # ∇_g R of dense rewards
+    reward_gradient: Tensor  # ∇_g R of dense rewards, else 0
 
 
 def critic_loss(
@@ -188,13 +185,11 @@ def critic_loss(
     return loss, metrics
 
 
-def actor_loss(
-    actor: Actor, critic: Critic, temperature: Temperature, batch: Batch, args: Args
-) -> tuple[Tensor, Tensor]:
-    """The actor's loss, with the penalty on large actions of Plappert et al. (2018), and the policy's entropy."""
+def actor_loss(actor: Actor, critic: Critic, temperature: Temperature, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The actor's loss, and the policy's entropy for the temperature's."""
     action, log_prob = actor.sample(batch.observation, batch.goal)
     q = torch.minimum(*critic(batch.observation, action, batch.goal))
-    loss = (temperature().detach() * log_prob - q).mean() + args.action_l2 * action.square().mean()
+    loss = (temperature().detach() * log_prob - q).mean()
     return loss, -log_prob.detach().mean()
 
 
@@ -269,8 +264,9 @@ class HerReplayBuffer:
         if relabelled.any():
             goal[relabelled] = self._hindsight_goals(episode[relabelled], step[relabelled])
             reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
-        # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
-        reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
+        reward_gradient = tensor(0.0)
+        if self.args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
+            reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
         return Batch(
             observation=policy.state(stored["observation"][episode, step], stored["achieved_goal"][episode, step]),
             action=tensor(stored["action"][episode, step]),
@@ -384,16 +380,16 @@ def train(args: Args) -> Path:
     actor_optimizer, critic_optimizer = adam(actor.parameters()), adam(critic.parameters())
     temperature_optimizer = adam(temperature.parameters())
     buffer = HerReplayBuffer(env, args, rng)
-    parts = dict(policy=policy, critic=critic, target_critic=target_critic, temperature=temperature, buffer=buffer)
+    parts = dict(policy=policy, critic=critic, target_critic=target_critic, buffer=buffer)
     parts |= dict(actor_optimizer=actor_optimizer, critic_optimizer=critic_optimizer)
-    parts |= dict(temperature_optimizer=temperature_optimizer)
+    parts |= dict(temperature=temperature, temperature_optimizer=temperature_optimizer)
 
     def update(batch: Batch) -> dict[str, Tensor]:
         loss_q, metrics = critic_loss(critic, target_critic, actor, temperature, batch, args)
         critic_optimizer.zero_grad()
         loss_q.backward(inputs=list(critic.parameters()))  # no other gradient is needed
         critic_optimizer.step()
-        loss_pi, entropy = actor_loss(actor, critic, temperature, batch, args)
+        loss_pi, entropy = actor_loss(actor, critic, temperature, batch)
         actor_optimizer.zero_grad()
         loss_pi.backward(inputs=list(actor.parameters()))
         actor_optimizer.step()
@@ -437,7 +433,8 @@ TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12, temperature=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
-AT_MOST |= dict(hidden_layers=100, hidden_size=8_192, batch_size=100_000)  # more would fill a usual machine's memory
+# More would fill a usual machine's memory.
+AT_MOST |= dict(hidden_layers=100, encoder_layers=100, hidden_size=8_192, embedding_size=8_192, batch_size=100_000)
 
 
 class InputError(ValueError):

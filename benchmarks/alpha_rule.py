@@ -35,8 +35,7 @@ def balanced(loss_function, share: float):
 
 
 def replace_loss(script, options) -> None:
-    name = "q_loss" if hasattr(script, "q_loss") else "critic_loss"
-    setattr(script, name, balanced(getattr(script, name), options.share))
+    script.critic_loss = balanced(script.critic_loss, options.share)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ paper's networks and with convolutions, smaller α on sets of goals.
 """
 LAW = """
 **O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)): the exponent of d in their
-number, which holds where it is nearer to that of the paper's law than to the other's, and the interval excludes the
-other's. The laws, d − 1 and d(d − 1)/2 transitions, are not pure powers: over the dimensions measured they have slopes
-of their own.
+number, which holds where it is within 0.5 of that of the paper's law, with an interval within 1 of it (the other law's
+is 1 away), and no trial learns from fewer. The laws, d − 1 and d(d − 1)/2 transitions, are not pure powers: over the
+dimensions measured they have slopes of their own.
 """
 COST = """
 **What the gradient term costs** in time: per training step (`benchmarks/speed.py`), and over whole runs (medians over

@@ -81,13 +81,13 @@ def dense_critic_loss(
     return loss
 
 
-def dense_actor_loss(actor: Actor, critic: Critic, batch: Batch, args: Args) -> Tensor:
+def dense_actor_loss(actor: Actor, critic: Critic, batch: Batch) -> Tensor:
     """Eq. 5; a shared encoder is detached."""
     embedding = dense_embedding(actor.encoder or critic.encoder, batch.observation, batch.goal, batch.gate)
     embedding = embedding if actor.encoder else embedding.detach()
     action = dense_action(actor, batch.observation, embedding)
     q = dense_q(critic, batch.observation, action, batch.goal, batch.gate)
-    return -q.mean() + args.action_l2 * action.square().mean()
+    return -q.mean()
 
 
 # ----------------------------------------------------------------------------------------------------------- measuring
@@ -120,7 +120,7 @@ class Setting:
         """Functions that compute the critic's and the actor's loss in a form: ours, dense or dense by gates."""
         args = multi.replace(self.args, alpha=alpha)
         critic = (self.critic, self.target_critic, self.target_actor, self.batch, args)
-        actor = (self.actor, self.critic, self.batch, args)
+        actor = (self.actor, self.critic, self.batch)
         if form == "ours":
             return lambda: multi.critic_loss(*critic)[0], lambda: multi.actor_loss(*actor)
         by_gate = form == "dense, gradient by the gates"

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import gymnasium as gym
 import pytest
 import torch
 from conftest import SEEK, SMALL
+
+import ddpg_multi_reengage as multi
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -22,7 +25,8 @@ def test_a_graph_computes_what_its_kernels_do(module, settings, monkeypatch, tmp
         pytest.skip("has no such option")
     monkeypatch.chdir(tmp_path)
     graph = parts_after_a_round(module, "graph", settings)
-    assert "no CUDA graph" not in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert "no CUDA graph" not in output.out + output.err
     monkeypatch.setattr(module, "CudaGraph", lambda update: update)
     kernels = parts_after_a_round(module, "kernels", settings)
     assert graph["counters"]["updates"] == kernels["counters"]["updates"] >= 100
@@ -30,6 +34,16 @@ def test_a_graph_computes_what_its_kernels_do(module, settings, monkeypatch, tmp
         for name, value in values.items():
             if part.endswith(("policy", "critic", "actor", "network", "temperature")):
                 torch.testing.assert_close(graph["parts"][part][name], value, rtol=1e-2, atol=1e-3)
+
+
+def test_padding_that_is_encoded_changes_nothing():
+    """On a GPU SetEncoder encodes padding as well, and leaves it out of the sum."""
+    goals = gym.make("DriveSeek-v0").observation_space["desired_goal"]
+    encoder = multi.SetEncoder(4, goals, multi.Args())
+    gate = torch.arange(200) < torch.tensor([[1], [70], [200]])
+    inputs = torch.randn(3, 4), torch.randn(3, 200, 2), gate.float()
+    expected = encoder(*inputs)
+    torch.testing.assert_close(encoder.cuda()(*(x.cuda() for x in inputs)).cpu(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_where_capturing_fails_updates_run_kernel_by_kernel(module, capsys):

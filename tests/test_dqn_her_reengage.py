@@ -79,7 +79,7 @@ def gradient_term(networks, batch, args):
     """The goal-gradient term, and its gradient by the network's parameters: what alpha adds, divided by alpha."""
     losses, gradients = [], []
     for alpha in (0.0, ALPHA):
-        loss, metrics = dqn.q_loss(*networks, batch, dqn.replace(args, alpha=alpha))
+        loss, metrics = dqn.critic_loss(*networks, batch, dqn.replace(args, alpha=alpha))
         losses.append(loss.item())
         gradients.append(torch.autograd.grad(loss, list(networks[0].parameters()), allow_unused=True))
     term = (losses[1] - losses[0]) / ALPHA
@@ -103,7 +103,7 @@ def test_value_loss_is_hubers(soft_target, temperature, clip_target):
     assert 0 < (error > 1).mean() < 1
     expected = np.where(error <= 1, error**2 / 2, error - 0.5).mean()
     for alpha in (0.0, ALPHA):
-        loss, metrics = dqn.q_loss(*networks, batch, dqn.replace(args, alpha=alpha))
+        loss, metrics = dqn.critic_loss(*networks, batch, dqn.replace(args, alpha=alpha))
         assert loss.shape == ()
         assert metrics["value_loss"].item() == pytest.approx(expected, rel=1e-12)
         assert metrics["q"].item() == pytest.approx(q.mean(), rel=1e-12)
@@ -123,7 +123,7 @@ def test_alpha_0_costs_nothing_and_is_dqn(monkeypatch):
     followed = []  # whether autograd follows the goal, and the target
     networks[0].register_forward_pre_hook(lambda network, inputs: followed.append(inputs[1].requires_grad))
     networks[1].register_forward_hook(lambda network, inputs, output: followed.append(output.requires_grad))
-    losses = [dqn.q_loss(*networks, batch, dqn.replace(args, temperature=t))[0] for t in (0.0, 0.3, 2.0)]
+    losses = [dqn.critic_loss(*networks, batch, dqn.replace(args, temperature=t))[0] for t in (0.0, 0.3, 2.0)]
     assert followed == [False] * 6
     assert len({loss.item() for loss in losses}) == 1
 
@@ -188,7 +188,7 @@ def test_small_temperatures_approach_the_maximum_away_from_ties():
     next_q = np.sort(forward(networks[1], batch.next_observation, batch.goal)[0], axis=1)
     clear = next_q[:, -1] - next_q[:, -2] > 0.05
     assert 10 < clear.sum() < BATCH  # there are ties nearly, too
-    batch = dqn.Batch(*(column[torch.from_numpy(clear)] for column in batch if column is not None))
+    batch = dqn.Batch(*(column[torch.from_numpy(clear)] for column in batch))
     terms = [gradient_term(networks, batch, dqn.replace(args, temperature=t))[0] for t in (0.0, 1e-3, 0.5)]
     assert terms[1] == pytest.approx(terms[0], rel=1e-9)
     assert terms[2] != pytest.approx(terms[0], rel=0.01)
@@ -223,9 +223,9 @@ def test_no_transition_counted_means_no_term():
 def test_loss_has_the_right_gradient_and_none_reaches_the_target(soft_target):
     args = make_args(dqn, alpha=0.3, soft_target=soft_target)
     networks, batch = make_networks(args), make_batch()
-    assert_gradient(lambda: dqn.q_loss(*networks, batch, args)[0], networks[0])
+    assert_gradient(lambda: dqn.critic_loss(*networks, batch, args)[0], networks[0])
     # Even if the target's parameters could have a gradient, none reaches them.
-    dqn.q_loss(*networks, batch, args)[0].backward()
+    dqn.critic_loss(*networks, batch, args)[0].backward()
     assert all(parameter.grad is None for parameter in networks[1].parameters())
     assert batch.goal.grad is None
     assert not batch.goal.requires_grad
@@ -273,7 +273,7 @@ def test_gradient_is_by_the_goal_as_the_network_sees_it(dense, normalize, clip_t
     buffer.add(episodes)
     buffer._draw = lambda n: (np.arange(n), np.zeros(n, np.int64))  # each transition once
     columns = buffer.sample(BATCH, policy)._asdict().items()
-    exact = {name: column.double() for name, column in columns if column is not None and name != "action"}
+    exact = {name: column.double() for name, column in columns if name != "action"}
     batch = dqn.Batch(action=raw.action, **exact)
     assert batch.terminated.equal(raw.terminated)
     goal = batch.goal.numpy()

@@ -118,8 +118,8 @@ def test_seed_and_actions_determine_everything(id, kwargs):
     for again in (rollout(first, seed=7, steps=60), rollout(second, seed=7, steps=60)):
         for one, other in zip(expected, again, strict=True):
             assert_same(one, other)
-    other_goal = first.reset(seed=8)[0]["desired_goal"]
-    assert id == "BitFlip-v0" or not np.array_equal(other_goal, expected[0]["desired_goal"])
+    other_goal = first.reset(seed=9)[0]["desired_goal"]
+    assert not np.array_equal(other_goal, expected[0]["desired_goal"])
 
 
 @every_case
@@ -169,11 +169,11 @@ def test_bad_keywords_are_one_clear_line(id, kwargs):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("id", ["ContinuousSeek-v0", "DriveSeek-v0", "NoisySeek-v0"])
+@pytest.mark.parametrize("id", IDS)
 def test_actions_of_another_shape_are_refused(id):
     env = gym.make(id).unwrapped
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"shape|mismatch"):  # gymnasium-robotics' word
         env.step(np.zeros(7, np.float32))
     vector = gym.make_vec(id, num_envs=2)
     vector.reset(seed=0)
@@ -312,13 +312,13 @@ def test_resets_and_constructions_are_checked():
             vector.reset(options={"reset_mask": mask})
     with pytest.raises(ValueError, match="2 seeds"):
         vector.reset(seed=[1, 2, 3])
-    for wrong in (
-        {"autoreset_mode": "SameStep"},
-        {"max_episode_steps": 0},
-        {"num_envs": 0},
-        {"render_mode": "rgb_array"},
+    for wrong, message in (
+        ({"autoreset_mode": "SameStep"}, "SAME_STEP is not supported"),
+        ({"max_episode_steps": 0}, "must be at least 1, got 2, 0"),
+        ({"num_envs": 0}, "must be at least 1, got 0, 10"),
+        ({"render_mode": "rgb_array"}, "draw no pictures"),
     ):
-        with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0] + "|SAME_STEP|pictures"):
+        with pytest.raises(ValueError, match=message):
             gym.make_vec("ContinuousSeek-v0", **({"num_envs": 2} | wrong))
 
 
@@ -459,7 +459,7 @@ def test_item_rewards(id):
     vector = gym.make_vec(id, num_envs=7)
     sets = vector.reset(seed=0)[0]["desired_goal"]
     positions = np.float32([[x, y] for x in range(-4, 5) for y in range(-4, 5)])
-    items = vector.compute_item_reward(positions[:, None], sets[None])
+    items = env.compute_item_reward(positions[:, None], sets[None])
     assert items.shape == (81, 7, 200)
     np.testing.assert_array_equal(vector.compute_reward(positions[:, None], sets[None], {}), items.any(axis=-1))
     for position, row in zip(positions, items[:, 3], strict=True):
@@ -540,6 +540,10 @@ def test_noisyseek_goals_are_clustered_normals():
     # 15 % of the episodes have one cluster, and then (as with few goals) the goals lie close together.
     spread = np.array([rows[rows[:, 0] == 1, 1:].std(axis=0).max() for rows in desired if rows[:, 0].sum() > 30])
     assert 0.1 < (spread < 2.7).mean() < 0.25
+    # The squared distance of two goals of a set depends on clusters and weights. Its mean is 258 in a simulation apart
+    # from this one, where its standard error is 4; 286 with equal weights, 228 with Geometric(0.2).
+    squares = [2 * rows[rows[:, 0] == 1, 1:].var(axis=0, ddof=1).sum() for rows in desired if rows[:, 0].sum() > 1]
+    assert abs(np.mean(squares) - 258) < 14
 
 
 def test_noisyseek_moves_by_the_action_of_at_most_norm_1_plus_standard_noise():

@@ -154,19 +154,18 @@ def test_critic_loss_has_the_right_gradient_for_both_critics(temperature, alpha)
 
 
 def test_actor_loss_and_its_gradient(temperature):
-    args = make_args(sac, action_l2=0.4)
+    args = make_args(sac)
     networks, batch = make_networks(sac, args), make_batch(sac)
     critic, _, actor, _ = networks
 
     def actor_loss():
         torch.manual_seed(SEED)
-        return sac.actor_loss(actor, critic, temperature, batch, args)
+        return sac.actor_loss(actor, critic, temperature, batch)
 
     action, log_prob = sample(actor, batch.observation, batch.goal)
     q = q_values(critic, batch.observation, action, batch.goal).min(0)
     loss, entropy = actor_loss()
-    expected = np.mean(temperature().item() * log_prob - q) + 0.4 * np.mean(action**2)
-    assert loss.item() == pytest.approx(expected, rel=1e-10)
+    assert loss.item() == pytest.approx(np.mean(temperature().item() * log_prob - q), rel=1e-10)
     assert entropy.item() == pytest.approx(-log_prob.mean(), rel=1e-10)
     assert_gradient(lambda: actor_loss()[0], actor)
 
@@ -185,7 +184,7 @@ def test_losses_train_only_what_they_should(temperature):
 
     critic_loss(networks, temperature, batch, args)[0].backward()
     assert with_gradient() == [True, False, False, False, False]
-    loss, entropy = sac.actor_loss(actor, critic, temperature, batch, args)
+    loss, entropy = sac.actor_loss(actor, critic, temperature, batch)
     optimize(actor, torch.optim.Adam(actor.parameters()), loss)
     assert with_gradient() == [False, False, True, False, False]
     sac.temperature_loss(temperature, entropy, -2.0).backward()
