@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLE = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)+")
 TABLES = {
     **{f"{grid} {y}": partial(plot.table, grid, y) for grid, columns in plot.COLUMNS.items() for y in columns},
+    "in short": claims.in_short,
     "alpha": plot_alpha.table,
     "alpha rule": plot_alpha.rule_table,
     "speed": partial(tables.speed, ("DDPG+HER", "ReenGAGE"), ("SAC+HER", "ReenGAGE on SAC"), digits=1),

@@ -107,8 +107,12 @@ def draw(axes: plt.Axes, panel: Panel) -> None:
     rows = compared(panel)
     own, published = rows.dropna(subset="ours"), rows.paper.dropna()
     around = [own.ours - own.low, own.high - own.ours]
-    axes.errorbar(own.index, own.ours, around, fmt="o-", color="black", capsize=3, label="ours")
-    axes.plot(published.index, published, "s--", color="grey", mfc="none", label="paper")
+    axes.errorbar(own.index, own.ours, around, fmt="o", color="black", capsize=3, label="ours")
+    axes.plot(published.index, published, "s", color="grey", mfc="none", label="paper")
+    for curve, style in ((own.ours, {"color": "black"}), (published, {"color": "grey", "ls": "--"})):
+        # On ContinuousSeek α = 0 has a batch and learning rate of its own.
+        joined = curve[curve.index > 0] if panel.grid == "continuousseek" else curve
+        axes.plot(joined.index, joined, **style)
     axes.set_title(panel.title, fontsize=10)
     axes.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
     axes.set_ylim(0, 1.1 * np.nanmax(rows[["ours", "high", "paper"]]))

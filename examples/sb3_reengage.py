@@ -4,7 +4,7 @@ Each class is Stable-Baselines3's own with another `train`; its HerReplayBuffer,
 `goal_gradient_loss` is all that the method adds, and fits any critic that sees the goal as an input.
 
     model = DDPGReenGAGE("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer)
-    model.alpha = 0.2 / goal_dim
+    model.alpha = 0.1 / goal_dim * goal_variance
     model.learn(50_000)
 
 Rewards are {−1, 0}: where the reward is −1 its gradient by the goal is 0, and only these transitions count (Eq. 9). So
