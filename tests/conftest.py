@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # several threads each would make tests side by side many times slower
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit for bit is true of a CPU; test_cuda.py says how it takes a GPU
 
 import numpy as np
 import pytest
