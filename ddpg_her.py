@@ -377,7 +377,7 @@ TRAINING, EVALUATION = 0, 1  # the two streams of a run's episodes
 RESULT = "{global_step:>8} steps: success rate {success_rate:.2f}, return {episodic_return:.2f}"
 AT_LEAST = dict(seed=0, learning_starts=0, her_k=0, learning_rate=1e-12, tau=1e-12)
 AT_MOST = dict(learning_rate=1, tau=1, gamma=0.999999, random_action_probability=1)
-# More would fill a usual machine's memory.
+# Numbers of all scripts; more would fill a usual machine's memory.
 AT_MOST |= dict(hidden_layers=100, encoder_layers=100, hidden_size=8_192, embedding_size=8_192, batch_size=100_000)
 
 
