@@ -158,9 +158,9 @@ class _GoalEnv(gym.Env):
 class _VectorEnv(VectorEnv):
     """What a batch of environments needs besides their rules: seeds, time limit, autoreset, infos.
 
-    It resets and steps as Gymnasium's `SyncVectorEnv` does over the same single environments. A subclass resets one
-    environment (`_reset_env`), moves some of them (`_advance`) and tells the present situation of all of them
-    (`_observations`, `_rewards_and_successes`). No environment here terminates; episodes end at the time limit.
+    It resets and steps as Gymnasium's `SyncVectorEnv` does over the same single environments. As none of them
+    terminates, all episodes end together, at the time limit. A subclass resets one environment (`_reset_env`), moves
+    all (`_advance`) and tells their present situation (`_observations`, `_rewards_and_successes`).
     """
 
     def __init__(self, env, num_envs, max_episode_steps, autoreset_mode, render_mode):
@@ -169,21 +169,19 @@ class _VectorEnv(VectorEnv):
             raise ValueError(f"num_envs and max_episode_steps must be at least 1, got {num_envs}, {max_episode_steps}")
         if render_mode is not None:
             raise ValueError("vector environments draw no pictures: use gym.make for an environment that does")
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            raise ValueError("autoreset_mode SAME_STEP is not supported: use NEXT_STEP or DISABLED")
+        if AutoresetMode(autoreset_mode) != AutoresetMode.NEXT_STEP:
+            raise ValueError(f"autoreset_mode must be NEXT_STEP, got {autoreset_mode}")
         self._env = env
         self._spec = None
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
-        self.metadata = {"autoreset_mode": self.autoreset_mode}
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._np_randoms, self._seeds = [None] * num_envs, [None] * num_envs
-        self._elapsed = None  # steps of the running episodes, (num_envs,); None before the first reset
-        self._finished = None  # which episodes have ended, (num_envs,)
+        self._np_randoms = [None] * num_envs
+        self._elapsed = None  # steps of the running episodes; None before the first reset
 
     @property
     def spec(self):
@@ -201,76 +199,57 @@ class _VectorEnv(VectorEnv):
         """The environments' random number generators, as `SyncVectorEnv` has them; None before a reset."""
         return tuple(self._np_randoms)
 
-    @property
-    def np_random_seed(self):
-        """The seeds of the environments' random number generators."""
-        return tuple(self._seeds)
-
     def compute_reward(self, achieved_goal, desired_goal, info):
         """As the single environment's."""
         return self._env.compute_reward(achieved_goal, desired_goal, info)
 
     def reset(self, *, seed=None, options=None):
-        """Start new episodes, in all environments or in those of a mask.
+        """Start new episodes in all environments.
 
         Args:
             seed: None, one int (environment i gets ``seed + i``) or a list of ``num_envs`` ints and Nones.
-            options: may have ``reset_mask``, a bool array (num_envs,): the environments to reset. The others, and
-                their seeds, are left alone; the observations returned are those of all environments.
+            options: are not used; Gymnasium's ``reset_mask``, which asks for some of the environments, is refused.
 
         Raises:
-            ValueError, TypeError: if ``seed`` or ``reset_mask`` is not as above.
-            ResetNeeded: if a mask leaves out environments that were never reset.
+            ValueError: if ``seed`` has another length, or ``options`` a ``reset_mask``.
         """
+        if "reset_mask" in (options or {}):
+            raise ValueError("reset_mask is not supported: all environments are reset together")
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"{self.num_envs} seeds are needed, one for each environment, got {len(seed)}")
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
-            mask = np.ones(self.num_envs, dtype=bool)
-            self._elapsed = np.zeros(self.num_envs, dtype=int)
-            self._finished = np.zeros(self.num_envs, dtype=bool)
-        elif not isinstance(mask, np.ndarray) or mask.dtype != bool:
-            raise TypeError(f"options['reset_mask'] must be a numpy array of bool, got {mask!r}")
-        elif mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},) and a True, got {mask}")
-        elif self._elapsed is None:
-            raise ResetNeeded("reset all environments once before resetting some of them with a mask")
-        for i in np.flatnonzero(mask):
-            self._start_episode(i, seed[i])
+        for i in range(self.num_envs):
+            if seed[i] is not None or self._np_randoms[i] is None:
+                self._np_randoms[i], _ = seeding.np_random(seed[i])
+            self._reset_env(i)
+        self._elapsed = 0
         return self._observations(), {}
 
     def step(self, actions):
-        """Move all environments by one step; in NEXT_STEP mode, those that had finished are reset instead."""
+        """Move all environments by one step, or where their episodes have ended, start new ones instead.
+
+        Returns:
+            Observations, rewards (num_envs,), terminated, truncated, and ``is_success`` (num_envs,) as info, which is
+            not there at the steps that start episodes.
+
+        Raises:
+            ResetNeeded: if it was never reset.
+            ValueError: if ``actions`` has another shape than the action space.
+        """
         if self._elapsed is None:
             raise ResetNeeded("call reset before step")
-        running = ~self._finished
-        if self.autoreset_mode == AutoresetMode.DISABLED and not running.all():
-            raise ResetNeeded(f"environments {np.flatnonzero(self._finished)} have finished: reset them with a mask")
-        for i in np.flatnonzero(self._finished):
-            self._start_episode(i, None)
-        infos = {}
-        rewards = np.zeros(self.num_envs)
-        if running.any():
-            self._advance(actions, np.flatnonzero(running).tolist())
-            observations = self._observations()
-            reward, success = self._rewards_and_successes(observations)
-            rewards[running] = reward[running]
-            success[~running] = 0
-            infos = {"is_success": success, "_is_success": running.copy()}
-        else:
-            observations = self._observations()
-        self._elapsed += running
-        self._finished = self._elapsed >= self.max_episode_steps
-        return observations, rewards, np.zeros(self.num_envs, dtype=bool), self._finished.copy(), infos
-
-    def _start_episode(self, i, seed):
-        if seed is not None or self._np_randoms[i] is None:
-            self._np_randoms[i], self._seeds[i] = seeding.np_random(seed)
-        self._reset_env(i)
-        self._elapsed[i] = 0
-        self._finished[i] = False
+        no = np.zeros(self.num_envs, dtype=bool)
+        if self._elapsed == self.max_episode_steps:
+            observations, infos = self.reset()
+            return observations, np.zeros(self.num_envs), no, no.copy(), infos
+        self._advance(actions)
+        self._elapsed += 1
+        observations = self._observations()
+        rewards, success = self._rewards_and_successes(observations)
+        infos = {"is_success": success, "_is_success": ~no}
+        truncated = np.full(self.num_envs, self._elapsed == self.max_episode_steps)
+        return observations, rewards.astype(np.float64), no, truncated, infos
 
 
 class _GoalVectorEnv(_VectorEnv):
@@ -290,13 +269,11 @@ class _GoalVectorEnv(_VectorEnv):
         for key, value in start.items():
             self._state[key][i] = value
 
-    def _advance(self, actions, running):
-        actions = self._env._checked(actions, self.action_space)[running]
-        noise = [self._env._noise(self._np_randoms[i]) for i in running]
+    def _advance(self, actions):
+        actions = self._env._checked(actions, self.action_space)
+        noise = [self._env._noise(np_random) for np_random in self._np_randoms]
         noise = None if noise[0] is None else np.stack(noise)
-        state = {key: value[running] for key, value in self._state.items()}
-        for key, value in self._env._next(state, actions, noise).items():
-            self._state[key][running] = value
+        self._state = self._env._next(self._state, actions, noise)
 
     def _observations(self):
         return self._env._observation(self._state)
@@ -751,7 +728,7 @@ class HandReachVectorEnv(_VectorEnv):
         self._env.reset()
         self._goals[i] = self._env.goal
 
-    def _advance(self, actions, running):
+    def _advance(self, actions):
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions of shape {self.action_space.shape} are needed, got {actions.shape}")
@@ -760,7 +737,9 @@ class HandReachVectorEnv(_VectorEnv):
         actions = np.clip(actions, self.single_action_space.low, self.single_action_space.high)
         controls = np.clip((high + low) / 2.0 + actions * ((high - low) / 2.0), low, high)
 
-        waiting = iter(running)  # all threads take from it, so that none is idle while another has many left
+        waiting = iter(
+            range(self.num_envs)
+        )  # all threads take from it, so that none is idle while another has many left
 
         def simulate():
             for i in waiting:
