@@ -67,7 +67,6 @@ class Args:
 class RotationEnv(gym.Env):
     """s, a, g in R^d; the action is turned by an unknown rotation U before it acts. Subclasses say how, and on what."""
 
-    max_episode_steps = 10
     state_parts: int  # how many vectors of R^d the state consists of
     period: int  # the action acts in the first of this many steps, then again
 
@@ -88,16 +87,14 @@ class RotationEnv(gym.Env):
         self.goal = self.np_random.normal(size=d)
         if options:
             self.state, self.goal = np.copy(options["state"]), np.copy(options["goal"])
-        self.steps = 0
         return self._observe(), {}
 
     def step(self, action):
         action = action / max(1.0, np.linalg.norm(action))  # ‖a‖ ≤ 1
         self.state = self._transition(self.rotation @ action)
-        self.steps += 1
         observation = self._observe()
         reward = float(self.compute_reward(observation["achieved_goal"], self.goal, {}))
-        return observation, reward, False, self.steps >= self.max_episode_steps, {}
+        return observation, reward, False, False, {}  # episodes are ended by who collects them
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         return (achieved_goal * desired_goal).sum(-1)

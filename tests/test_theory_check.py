@@ -75,12 +75,6 @@ def test_dense_environment_follows_its_definition():
     assert (terminated, truncated) == (False, False)
 
 
-def test_episodes_are_truncated_at_ten_steps(family):
-    env = FAMILIES[family].env(np.eye(DIM))
-    env.reset(seed=0)
-    assert [env.step(np.zeros(DIM))[3] for _ in range(10)] == [False] * 9 + [True]
-
-
 def test_sparse_environment_stores_the_action_then_rewards_it():
     rotation = random_rotation(DIM, np.random.default_rng(0)).numpy()
     env = SparseRotation(rotation)
