@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # several threads each would make tests side by side many times slower
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit for bit is true of a CPU; test_cuda.py says how it takes a GPU
+if os.environ.get("TEST_ON_GPU") != "1":  # bit for bit is true of a CPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest
@@ -92,7 +93,9 @@ class Started:
     """A script that runs as `__main__` in a process of its own, forked from one that has imported PyTorch."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["envs", "torch.utils.tensorboard", "torch._dynamo", "tyro", "tqdm", "imageio"])
+    context.set_forkserver_preload(
+        ["envs", "torch.utils.tensorboard", "torch._dynamo", "tyro", "tqdm", "imageio", "pytest", "hypothesis"]
+    )
 
     def __init__(self, script, argv, folder, logs):
         self.logs = [logs / "stdout", logs / "stderr"]

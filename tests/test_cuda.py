@@ -1,6 +1,6 @@
 """On a GPU the update is one CUDA graph, which computes what its kernels do one by one; skipped where there is none.
 
-CUDA_VISIBLE_DEVICES=0 python -m pytest tests/test_cuda.py
+TEST_ON_GPU=1 python -m pytest tests/test_cuda.py
 """
 
 from dataclasses import replace

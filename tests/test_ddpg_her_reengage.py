@@ -193,7 +193,7 @@ def replayed_batch(args, seed=0):
     policy.update_normalizers(episodes)
     batch = buffer.sample(args.batch_size, policy)
     row = (batch.action.numpy()[:, None] == episodes["action"][:, 0]).all(axis=-1).argmax(axis=1)
-    batch = reengage.Batch(*(column.double() for column in batch if column is not None))
+    batch = reengage.Batch(*(column.double() for column in batch))
     return batch, episodes["achieved_goal"][row, 1], policy
 
 

@@ -16,6 +16,7 @@ from conftest import (
     DISCRETE,
     DISTINCT,
     ROOT,
+    SCRIPTS,
     SEEK,
     SETS,
     SMALL,
@@ -65,7 +66,6 @@ def test_the_same_seed_gives_the_same_run(train, script, kind):
     assert_same_runs(one, again)
     with pytest.raises(AssertionError):
         assert_same(learned(one), learned(other))
-    assert contents(one)["episodes"][0]["observation"].shape == contents(again)["episodes"][0]["observation"].shape
 
 
 def rows(folder):
@@ -99,22 +99,19 @@ def interrupt(started, folder, number, at_least=2):
 )
 def test_interrupted_twice_and_resumed(start, run, train, tmp_path, script, kind, number):
     flags, folder = flags_of(script, kind), tmp_path / "runs" / "r"
-    started = start(script, SMALL, flags, "--total-timesteps 1000000 --run-name r")
-    command = None
+    words = [SMALL, flags, "--total-timesteps 1000000 --run-name r"]
     for _ in range(2):
-        finished = interrupt(started, folder, number, at_least=rows(folder) + 2)
+        finished = interrupt(start(script, *words), folder, number, at_least=rows(folder) + 2)
         assert finished.status == 128 + number
         assert finished.err == ""
         message = re.fullmatch(
             rf"interrupted at step (\d+); continue with: python {script}\.py (--resume runs/r)",
             finished.out.splitlines()[-1],
         )
-        step, command = int(message[1]), message[2]
+        step, words = int(message[1]), [message[2]]
         assert checkpoint(folder)["counters"]["global_step"] == step
-        started = start(script, command)
-    interrupt(started, folder, signal.SIGKILL, at_least=0)
     total = step + 60
-    finished = run(script, command, f"--total-timesteps {total}")
+    finished = run(script, *words, f"--total-timesteps {total}")
     assert finished.status == 0, finished.err
     assert checkpoint(folder)["counters"]["updates"] > 0
     assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {total}"))
@@ -147,6 +144,16 @@ def test_a_finished_run_can_be_made_longer(run, train, script, kind):
     assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {second}"))
 
 
+def test_the_time_of_a_run_goes_on_where_it_is_resumed(run, train):
+    folder = train("ddpg_her", "r", SEEK["ddpg_her"], "--total-timesteps 60")
+    saved = checkpoint(folder)
+    saved["counters"]["seconds"] = 1000.0
+    torch.save(saved, folder / "checkpoint.pt")
+    assert run("ddpg_her", "--resume runs/r --total-timesteps 100").status == 0
+    seconds = [float(row.rpartition(",")[2]) for row in (folder / "evaluations.csv").read_text().split()[1:]]
+    assert seconds[0] < 1000 < seconds[-1]
+
+
 def test_a_signal_before_anything_happened(start, run, train, tmp_path, script):
     """The first checkpoint is that of step 0 then."""
     folder = tmp_path / "runs" / "r"
@@ -171,13 +178,10 @@ def test_no_checkpoint_is_ever_half_written(start, run, tmp_path, script):
         SEEK[script],
         "--checkpoint-frequency 1 --total-timesteps 1000000 --run-name r --learning-starts 5",
     )
-    for _ in range(3):
-        interrupt(started, folder, signal.SIGKILL, at_least=1)
+    for _ in range(4):
+        interrupt(started, folder, signal.SIGKILL, at_least=rows(folder) + 1)
         before = checkpoint(folder)["counters"]["global_step"]
         started = start(script, "--resume runs/r")
-        deadline = time.monotonic() + 100
-        while os.stat(folder / "checkpoint.pt").st_size == 0 and time.monotonic() < deadline:
-            time.sleep(0.001)
     interrupt(started, folder, signal.SIGTERM, at_least=rows(folder) + 1)  # it runs, and catches signals
     assert checkpoint(folder)["counters"]["global_step"] >= before
     assert not list(folder.glob("*.tmp"))
@@ -188,8 +192,10 @@ def test_a_second_signal_stops_at_once(start, tmp_path, script):
     folder = tmp_path / "runs" / "r"
     flags = "--utd-ratio 100000 --total-timesteps 1000000 --run-name r"
     started = start(script, SEEK[script], flags)
+    deadline = time.monotonic() + 100
     while not (folder / "checkpoint.pt").exists():
         assert started.process.is_alive(), started.finish()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(1)
     started.kill(signal.SIGINT)
@@ -294,9 +300,12 @@ def test_a_learning_rate_that_is_too_high(run, tmp_path, script):
 # -------------------------------------------------------------------------------------------------------- the schedule
 
 
+SCHEDULES = [(1, 1, 40, 100), (1, 0.43, 0, 100), (3, 1, 40, 120), (4, 0.21, 41, 130), (3, 2.5, 0, 100), (1, 0, 0, 50)]
+
+
 @pytest.mark.parametrize(
-    ("num_envs", "utd_ratio", "learning_starts", "total"),
-    [(1, 1, 40, 100), (1, 0.43, 0, 100), (3, 1, 40, 120), (4, 0.21, 41, 130), (3, 2.5, 0, 100), (1, 0, 0, 50)],
+    ("script", "num_envs", "utd_ratio", "learning_starts", "total"),
+    [*((SCRIPTS[0], *schedule) for schedule in SCHEDULES), *((script, *SCHEDULES[3]) for script in SCRIPTS[1:])],
 )
 def test_as_many_updates_as_were_ordered(train, script, num_envs, utd_ratio, learning_starts, total):
     """utd_ratio for each step from learning_starts on; what is left over is not lost."""

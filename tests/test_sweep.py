@@ -60,7 +60,10 @@ def test_finished_runs_are_collected_and_a_failing_one_is_named(sweep, tmp_path)
 
 def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
     first = sweep("long", "--jobs", "2")
+    deadline = time.monotonic() + 100
     while not list(tmp_path.glob("runs/long/*/evaluations.csv")):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate()
