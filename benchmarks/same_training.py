@@ -15,18 +15,22 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from claims import OLD
-from data import BOTH, DDPG, DQN, REENGAGE, RESULTS, SAC
+from data import BOTH, DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC
 from sweep import ROOT
 from tqdm import tqdm
 
 SEEK = "--env-id ContinuousSeek5-v0 --total-timesteps 1500 --learning-starts 500 --eval-frequency 1000 --batch-size 64"
+SETS = (
+    "--env-id DriveSeek-v0 --hidden-size 32 --batch-size 32 --total-timesteps 1200 --learning-starts 500 "
+    "--eval-frequency 4000 --eval-episodes 4"
+)
 HAND = "--env-id HandReach-v2 --total-timesteps 3000 --eval-frequency 10000 --eval-episodes 16"
 RUNS = [  # grid, script, flags
     *(("continuousseek", script, SEEK) for script in (DDPG, REENGAGE)),
     *(("handreach", script, HAND) for script in (DDPG, REENGAGE)),
     ("bitflip", DQN, "--env-id BitFlip20-v0 --total-timesteps 4000"),
     ("sac", SAC, SEEK),
+    ("multi", MULTI, SETS),
     *(("both_actors", BOTH, f"{SEEK} --script {script}") for script in (DDPG, REENGAGE)),
 ]
 
@@ -46,7 +50,7 @@ def main() -> None:
     rows = []
     for grid, script, flags in tqdm(RUNS):
         made_by = pd.read_csv(RESULTS / f"{grid}.csv", dtype=str).query("script == @script").commit.unique()
-        for commit in sorted({*made_by} - {OLD}):
+        for commit in sorted(made_by):
             with tempfile.TemporaryDirectory() as folder:
                 files = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
                 subprocess.run(["tar", "-x", "-C", folder], input=files, check=True)
