@@ -137,9 +137,8 @@ class PictureEncoder(nn.Module):
         self.cells = (high - low + 1).long().tolist()  # of the grid, (2,)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("grid", high - low + 1, persistent=False)  # cells, as a tensor
-        self.register_buffer(
-            "mark", F.pad(torch.ones(4, 4), (2, 2, 2, 2)), persistent=False
-        )  # of a goal: its cell's middle
+        mark = F.pad(torch.ones(4, 4), (2, 2, 2, 2))  # of a goal: the middle of its cell
+        self.register_buffer("mark", mark, persistent=False)
         layers = []
         for inputs, outputs, kernel, stride in ((3, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
             layers += [nn.Conv2d(inputs, outputs, kernel, stride), nn.ReLU(inplace=True)]

@@ -737,9 +737,8 @@ class HandReachVectorEnv(_VectorEnv):
         actions = np.clip(actions, self.single_action_space.low, self.single_action_space.high)
         controls = np.clip((high + low) / 2.0 + actions * ((high - low) / 2.0), low, high)
 
-        waiting = iter(
-            range(self.num_envs)
-        )  # all threads take from it, so that none is idle while another has many left
+        # All threads take from it, so that none is idle while another has many left.
+        waiting = iter(range(self.num_envs))
 
         def simulate():
             for i in waiting:

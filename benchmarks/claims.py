@@ -19,6 +19,7 @@ from data import (
     RESULTS,
     SAC,
     SHORT,
+    by_target_actor,
     greedy_return,
     markdown,
     of_curve,
@@ -63,8 +64,8 @@ what it is compared with.
 **What the intervals leave out.** The paper's difference is taken as known, though it has a spread of its own. Claims,
 rule and number of seeds were revised after first results had been seen, and nothing is corrected for the number of
 rows. Runs of one seed are evaluated on the same episodes, which Welch's interval does not use. Where a row has several
-commits, short trainings on a CPU learn the same with all of them ([same_training.csv](../benchmarks/results)); runs of
-one variant can be from several processors and from a GPU, though (the csv files say which).
+commits, short trainings on a CPU learn the same with all of them ([csv](../benchmarks/results/same_training.csv)); runs
+of one variant can be from several processors and from a GPU, though (the csv files say which).
 
 **Not tested**: HandManipulateBlock (no gain at d = 7), SAC at d = 20, α = 0.1/d and 0.3/d at d = 20, DriveSeek with the
 paper's networks and with convolutions, smaller α on sets of goals.
@@ -95,10 +96,13 @@ class Claim(NamedTuple):
     end: int = 0  # the last five evaluations instead of all, of runs of at least so many steps
     short: str = ""  # its name in README's table
 
+    @property
+    def digits(self) -> int:
+        return 1 if self.measure == "episodic_return" else 2
+
 
 SEEK5, SEEK10, SEEK20, HAND = "ContinuousSeek5-v0", "ContinuousSeek10-v0", "ContinuousSeek20-v0", "HandReach-v2"
 BITS, DRIVE, NOISY, RETURN = "BitFlip-v0", "DriveSeek-v0", "NoisySeek-v0", "episodic_return"
-TARGET_ACTOR = ("continuousseek", "handreach", "both_actors")  # the grids whose success_rate is the target actor's
 ACTOR, BOTH_SCRIPTS = "success_rate_actor", [f"{BOTH} --script {script}" for script in (DDPG, REENGAGE)]
 AT_ONE_SETTING = BOTH_SCRIPTS[0] + EQUAL, BOTH_SCRIPTS[1]
 CLAIMS = [
@@ -228,18 +232,17 @@ def verdict(low: float, high: float, published: float, direction: int) -> str:
 
 def judge(claim: Claim) -> dict[str, str]:
     """A row of the table."""
-    row, digits = {"claim": claim.text, "environment": claim.env_id}, 1 if claim.measure == RETURN else 2
+    row, digits = {"claim": claim.text, "environment": claim.env_id}, claim.digits
     (base, one, last), (variant, other, other_last) = ours(claim, claim.base), ours(claim, claim.variant)
     last = min(last, other_last)
-    missing = "one seed" * (len(variant) < 2 or (len(base) < 2 and claim.base != GREEDY))
-    missing = missing or "too short" * bool(last < claim.end)
-    published = papers(claim, np.inf if missing else last)
+    one_seed, too_short = len(variant) < 2 or (len(base) < 2 and claim.base != GREEDY), last < claim.end
+    published = papers(claim, np.inf if one_seed or too_short else last)
     row["paper"] = "–" if np.isnan(published) else f"{published:+.{digits}f}"
-    if missing:
+    if one_seed or too_short:
         rest = dict.fromkeys(("ours", "95 % interval", "seeds", "needed", "verdict", "commit"), "–")
-        return row | rest | {"verdict": f"not run ({missing})"}
+        return row | rest | {"verdict": "not run (one seed)" if one_seed else "not run (too short)"}
     low, high = interval(base, variant)
-    target_actor = claim.grid in TARGET_ACTOR and claim.measure != ACTOR
+    target_actor = by_target_actor(claim.variant, claim.measure)
     said = "–"
     if not np.isnan(published):
         said = verdict(low, high, np.nan if target_actor else published, claim.direction)
@@ -259,12 +262,12 @@ def in_short() -> str:
     table = []
     for claim in CLAIMS:
         if claim.short:
-            row, digits = judge(claim), 1 if claim.measure == RETURN else 2
+            row, digits = judge(claim), claim.digits
             without, with_term = (ours(claim, which)[0].mean() for which in (claim.base, claim.variant))
             cells = {"mean over all evaluations": claim.short}
             cells |= {"without": f"{without:.{digits}f}", "with": f"{with_term:.{digits}f}"}
             cells |= {"difference": f"{row['ours']} ({row['95 % interval']})", "paper": row["paper"]}
-            cells |= {"seeds of each": row["seeds"].split(", ")[0], "verdict": row["verdict"].split(", by")[0]}
+            cells |= {"seeds of each": row["seeds"].split(", ")[0], "verdict": row["verdict"]}
             table.append(cells)
     return markdown(table)
 

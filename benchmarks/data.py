@@ -70,6 +70,11 @@ PAPER = {
 }
 
 
+def by_target_actor(variant: str, measure: str) -> bool:
+    """Whether a variant's measure shows the target actor, and not what acts, as the paper's."""
+    return measure == "success_rate" and variant.split()[0] in (DDPG, REENGAGE, BOTH)
+
+
 def runs(grid: str) -> pd.DataFrame:
     """The evaluations of a grid's runs with the columns env_id and variant."""
     rows = pd.read_csv(RESULTS / f"{grid}.csv", dtype=dict(commit=str))

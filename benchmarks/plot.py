@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from data import BOTH, DDPG, EQUAL, REENGAGE, RESULTS, SHORT, greedy_return, of_curve, published_curve, runs
+from data import BOTH, EQUAL, RESULTS, SHORT, by_target_actor, greedy_return, of_curve, published_curve, runs
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 # grid → the columns that its figure and tables show
@@ -80,7 +80,7 @@ def draw(axes: plt.Axes, rows: pd.DataFrame, env_id: str, x: str, x_label: str, 
             axes.fill_between(paper.index / 1_000, *band, color=color, alpha=0.08, linewidth=0)
     if env_id == "NoisySeek-v0":
         axes.axhline(greedy_return(), color="grey", linestyle=":", label="greedy agent")
-    target_actor = y == "success_rate" and rows.script.isin([DDPG, REENGAGE, BOTH]).any()
+    target_actor = any(by_target_actor(variant, y) for variant in rows.variant.unique())
     label = MEASURES[y].label + (" (ours: target actor)" if target_actor else "")
     axes.set(title=env_id, xlabel=x_label, ylabel=label, ylim=MEASURES[y].limits)
     axes.grid(alpha=0.3)

@@ -323,27 +323,6 @@ def test_as_many_updates_as_were_ordered(train, script, num_envs, utd_ratio, lea
         assert (state[0]["step"] if state else 0) == updates
 
 
-def test_targets_follow_at_every_update(train, script):
-    """By the fraction τ: after no, one and two updates."""
-    flags = f"{SEEK[script]} --tau 0.25 --learning-starts 10"
-    zero, one, two = (
-        contents(train(script, f"r{updates}", flags, f"--total-timesteps 20 --utd-ratio {updates / 10}"))["parts"]
-        for updates in (0, 1, 2)
-    )
-    targets = [name for name in zero if name.startswith("target_")]
-    assert targets
-    for target in targets:
-        name = target.removeprefix("target_")
-        for weight in zero[target]:
-            followed = zero[target][weight]
-            for parts in (zero, one, two):
-                own = parts[name][weight] if name in parts else parts["policy"][f"{name}.{weight}"]
-                followed = torch.lerp(followed, own, 0.25)
-                torch.testing.assert_close(parts[target][weight], followed)
-        moved = [not torch.equal(zero[target][weight], two[target][weight]) for weight in zero[target]]
-        assert any(moved)
-
-
 @pytest.mark.parametrize("script", CONTINUOUS)
 def test_random_actions_first(train, script):
     """Before learning_starts, actions are uniform."""
