@@ -104,7 +104,7 @@ class Claim(NamedTuple):
 SEEK5, SEEK10, SEEK20, HAND = "ContinuousSeek5-v0", "ContinuousSeek10-v0", "ContinuousSeek20-v0", "HandReach-v2"
 BITS, DRIVE, NOISY, RETURN = "BitFlip-v0", "DriveSeek-v0", "NoisySeek-v0", "episodic_return"
 ACTOR, BOTH_SCRIPTS = "success_rate_actor", [f"{BOTH} --script {script}" for script in (DDPG, REENGAGE)]
-AT_ONE_SETTING = BOTH_SCRIPTS[0] + EQUAL, BOTH_SCRIPTS[1]
+AT_ONE_SETTING = BOTH_SCRIPTS[0] + EQUAL[10], BOTH_SCRIPTS[1]
 CLAIMS = [
     Claim(
         "ReenGAGE gains at d = 10 (post hoc)", "both_actors", SEEK10, *BOTH_SCRIPTS, measure=ACTOR,

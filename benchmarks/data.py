@@ -12,8 +12,13 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
 )
 RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
-EQUAL = " --batch-size 512 --learning-rate 1e-3"  # ReenGAGE's at d = 10, for the baseline
 SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
+# d → ReenGAGE's batch and learning rate on ContinuousSeek, for the baseline
+EQUAL = {
+    5: " --learning-rate 1.5e-3",
+    10: " --batch-size 512 --learning-rate 1e-3",
+    20: f" --batch-size 128{SHORT}",
+}
 EPOCH = 19 * 2 * 50 * 50  # HandReach's steps in the paper: workers, episodes per worker and cycle, steps, cycles
 GREEDY = "greedy"  # NoisySeek's agent that is not trained
 # environment → variant → the paper's panel and α
@@ -23,6 +28,8 @@ PAPER = {
         "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
         "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
         "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
+        f"{BOTH} --script ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
+        f"{BOTH} --script ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
     },
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
@@ -43,6 +50,8 @@ PAPER = {
         "ddpg_her": ("handreach_normalized", None),
         "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # the nearest of the paper's
         "ddpg_her_reengage --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
+        f"{BOTH} --script ddpg_her": ("handreach_normalized", None),
+        f"{BOTH} --script ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),
     },
     "BitFlip20-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),

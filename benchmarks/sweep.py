@@ -95,10 +95,12 @@ GRIDS = {
     ],
     # Whether the curves differ from the paper's because of who is evaluated
     "both_actors": [
-        (seeds, BOTH, f"--env-id ContinuousSeek{d}-v0 --script {flags}")
-        for seeds, d, flags in (
-            *((3, 10, flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL)),
-            *((5, 20, script + SHORT) for script in (DDPG, REENGAGE)),
+        (seeds, BOTH, f"--env-id {env_id} --script {flags}")
+        for seeds, env_id, flags in (
+            *((5, "ContinuousSeek5-v0", flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL[5])),
+            *((3, "ContinuousSeek10-v0", flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL[10])),
+            *((5, "ContinuousSeek20-v0", flags) for flags in (DDPG + SHORT, REENGAGE + SHORT, DDPG + EQUAL[20])),
+            *((5, "HandReach-v2", flags) for flags in (DDPG, f"{REENGAGE} --alpha 0.01")),
         )
     ],
     "alpha_rule": [
