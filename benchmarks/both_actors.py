@@ -3,7 +3,8 @@
     python benchmarks/both_actors.py --script ddpg_her --env-id ContinuousSeek20-v0
 
 The column success_rate_actor of evaluations.csv is the actor's. All other words go to the script, whose training is
-not changed.
+not changed. An interrupted run continues with the same words and --resume (not with the command that the script prints,
+which evaluates once).
 """
 
 from functools import partial

@@ -43,7 +43,7 @@ where the claim is about the end.
 - *Not reproduced*: it excludes zero in the other direction, or it excludes the paper's difference and not zero; where
   the paper sees no difference, it lies outside ±{NONE}.
 - *Undecided*: otherwise; more seeds are needed. The column *needed* says how many of each variant find a difference
-  of the paper's size in four of five tries (t-test, 5 % level), given the spread of our runs; it is for planning.
+  of the paper's size in four of five tries (Welch's interval, the spread of our runs); it is for planning.
 - *By the target actor*: ddpg_her.py and ddpg_her_reengage.py evaluate the target actor, a running average of the
   actor's weights. The code that the paper builds on evaluates the actor, and we take its curves for the actor's, so
   that their size decides nothing in these rows.
@@ -211,11 +211,11 @@ def interval(base: np.ndarray, variant: np.ndarray) -> tuple[float, float]:
 
 
 def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> str:
-    """Seeds of each variant with which a two-sided t-test at 5 % finds the difference four times in five."""
-    spread = np.sqrt(np.mean([values.var(ddof=1) for values in (base, variant) if len(values) > 1]))
+    """Seeds of each variant with which Welch's interval excludes zero four times in five; base may be one number."""
+    one, other = (values.var(ddof=1) if len(values) > 1 else 0.0 for values in (base, variant))
     n = np.arange(2, 200)
-    freedom, samples = (n - 1, n) if len(base) == 1 else (2 * n - 2, n / 2)
-    power = stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, abs(difference) / spread * np.sqrt(samples))
+    freedom = (n - 1) * (one + other) ** 2 / (one**2 + other**2)
+    power = stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, abs(difference) * np.sqrt(n / (one + other)))
     enough = n[power >= 0.8]
     return str(enough[0]) if len(enough) else "–" if np.isnan(difference) else f"> {n[-1]}"
 

@@ -1,11 +1,17 @@
-"""The csv files of benchmarks/results, as the tables and figures of the pages read them."""
+"""The csv files of benchmarks/results, as the tables and figures of the pages read them.
 
+Importing it lets the scripts and envs.py be imported.
+"""
+
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+RESULTS = ROOT / "benchmarks" / "results"
 DDPG, REENGAGE, SAC, DQN, MULTI = (
     *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
     "ddpg_multi_reengage",
@@ -84,9 +90,14 @@ def by_target_actor(variant: str, measure: str) -> bool:
     return measure == "success_rate" and variant.split()[0] in (DDPG, REENGAGE, BOTH)
 
 
+def evaluations(path: Path) -> pd.DataFrame:
+    """A grid's csv: the evaluations of its finished runs, one row each."""
+    return pd.read_csv(path, dtype=dict(commit=str)).fillna(dict(commit=""))  # made without git's history
+
+
 def runs(grid: str) -> pd.DataFrame:
     """The evaluations of a grid's runs with the columns env_id and variant."""
-    rows = pd.read_csv(RESULTS / f"{grid}.csv", dtype=dict(commit=str))
+    rows = evaluations(RESULTS / f"{grid}.csv")
     names = pd.DataFrame(map(variant_of, rows.script, rows["flags"]), columns=["env_id", "variant"])
     return rows.join(names)
 

@@ -6,19 +6,15 @@ plays the episodes with the seeds 0, 1, 2, … and writes benchmarks/results/noi
 """
 
 import argparse
-import sys
 from datetime import date
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+from data import RESULTS
+from machine import machine
 
-import gymnasium as gym  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from machine import machine  # noqa: E402
-
-from envs import greedy_action  # noqa: E402
+from envs import greedy_action
 
 
 def returns(episodes: int) -> np.ndarray:
@@ -45,7 +41,7 @@ def main() -> None:
         machine=machine(),
     )
     table = pd.DataFrame([row]).round(3)
-    table.to_csv(ROOT / "benchmarks" / "results" / "noisyseek_greedy.csv", index=False)
+    table.to_csv(RESULTS / "noisyseek_greedy.csv", index=False)
     print(table.to_string(index=False))
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import joblib
 import pandas as pd
+from data import RESULTS, ROOT
 from machine import machine
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from test_learning import COMMON, TASKS  # noqa: E402
+sys.path.append(str(ROOT / "tests"))
+from test_learning import COMMON, TASKS
 
 
 def run(task: tuple, seed: int) -> dict:
@@ -43,7 +42,7 @@ def main() -> None:
     pairs = [(task, seed) for task in TASKS for seed in range(1, args.seeds + 1)]
     rows = joblib.Parallel(n_jobs=args.jobs)(joblib.delayed(run)(*pair) for pair in pairs)
     frame = pd.DataFrame(rows).assign(date=datetime.date.today(), machine=machine())
-    frame.to_csv(ROOT / "benchmarks" / "results" / "learning_margin.csv", index=False)
+    frame.to_csv(RESULTS / "learning_margin.csv", index=False)
     summary = frame.groupby(["script", "flags", "less_than", "at_least"], sort=False)
     print(summary.agg({"first": "max", "last": ["min", "mean"]}).reset_index(level="flags", drop=True).to_string())
 

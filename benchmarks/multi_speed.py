@@ -5,7 +5,7 @@ The dense form is Eq. 19 written as ddpg_her_reengage.py writes Eq. 9: the goal 
 go through everything. A second dense form takes the gradient by the gates alone, which spares it the second derivative
 of the encoder. First the losses and the gradients of all parameters are compared, then all candidates take turns,
 `--repeats` times, on one batch of DriveSeek transitions; the table and the csv give medians. An update is critic, actor
-and targets; sampling the batch is shown by itself.
+and targets.
 
     python benchmarks/multi_speed.py
 """
@@ -15,26 +15,21 @@ import copy
 import datetime
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from data import merge
+from machine import machine
+from torch import Tensor
+
+import ddpg_multi_reengage as multi
+from ddpg_multi_reengage import Actor, Args, Batch, Critic, SetEncoder
+
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # times are those of a CPU
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from data import merge  # noqa: E402
-from machine import machine  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-import ddpg_multi_reengage as multi  # noqa: E402
-from ddpg_multi_reengage import Actor, Args, Batch, Critic, SetEncoder  # noqa: E402
-
 COLUMNS = ("size", "threads", "alpha", "form", "ms_median", "ms_min", "ms_max", "repeats", "date", "machine")
 SIZES = {"full": dict(hidden_size=400, batch_size=256), "small": dict(hidden_size=64, batch_size=128)}
 
@@ -108,8 +103,7 @@ class Setting:
         followers = (self.target_actor, self.target_critic)
         self.moving = [[p for each in which for p in each.parameters()] for which in (followers, networks)]
         self.optimizers = [torch.optim.Adam(each.parameters(), lr=1e-3, fused=True) for each in networks]
-        self.buffer = self.filled_buffer(np.random.default_rng(seed))
-        self.batch = self.buffer.sample(self.args.batch_size, self.policy)
+        self.batch = self.filled_buffer(np.random.default_rng(seed)).sample(self.args.batch_size, self.policy)
 
     def filled_buffer(self, rng: np.random.Generator, episodes: int = 200) -> multi.ReplayBuffer:
         buffer, vector_env = multi.ReplayBuffer(self.env, self.args, rng), multi.make_vector_env(self.env, episodes)
@@ -177,10 +171,6 @@ def main() -> None:
                     setting.update(alpha, form)
                     if repeat:  # the first one warms up
                         values.append(1e3 * (time.perf_counter() - start))
-            start = time.perf_counter()
-            for _ in range(20):
-                setting.buffer.sample(setting.args.batch_size, setting.policy)
-            measured[0.1, "sampling"] = [1e3 * (time.perf_counter() - start) / 20]
             for (alpha, form), values in measured.items():
                 row = [round(f(values), 2) for f in (statistics.median, min, max)]
                 print(f"{size:6}{threads} threads  alpha {alpha:<4g} {form:28} {row[0]:8.2f} ms ({row[1]} to {row[2]})")

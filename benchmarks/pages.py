@@ -14,9 +14,9 @@ import claims
 import plot
 import plot_alpha
 import tables
+from data import ROOT
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLE = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)+")
 TABLES = {

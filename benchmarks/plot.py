@@ -7,7 +7,6 @@ paper_curves.csv, and in paper_grid.csv those of its grid of settings, which has
 """
 
 import itertools
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -15,9 +14,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from data import BOTH, EQUAL, RESULTS, SHORT, by_target_actor, greedy_return, of_curve, published_curve, runs
+from data import BOTH, EQUAL, RESULTS, ROOT, SHORT, by_target_actor, greedy_return, of_curve, published_curve, runs
 
-IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
 # grid → the columns that its figure and tables show
 COLUMNS = {
     **dict.fromkeys(("continuousseek", "handreach", "sac", "bitflip"), ("success_rate",)),

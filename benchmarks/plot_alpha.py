@@ -1,14 +1,12 @@
 """What α does on every environment, ours beside the paper's, as a figure and tables in Markdown; pages.py writes both.
 
 A point is the mean over seeds of the mean over all evaluations, with its 95 % interval (Student's). The paper's,
-dashed, are up to the same number of steps. The second table sets the runs whose α
-follows alpha_rule.py beside those with the best fixed α.
+dashed, are up to the same number of steps. The second table sets the runs whose α follows alpha_rule.py beside those
+with the best fixed α.
 """
 
 import importlib
 import re
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -17,11 +15,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from claims import interval
 from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
 from plot import IMAGES
-from scipy import stats
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 class Panel(NamedTuple):
@@ -61,11 +57,6 @@ PANELS = [
 ]  # fmt: skip
 
 
-def interval(values: pd.Series) -> tuple[float, float]:
-    """Student's 95 % interval of the mean over seeds."""
-    return tuple(stats.ttest_1samp(values, 0).confidence_interval())
-
-
 def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
     """Every run that differs from the environment's settings by α alone: its multiple of the unit and its value.
 
@@ -98,7 +89,7 @@ def compared(panel: Panel) -> pd.DataFrame:
     """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
     values, last_step = ours(panel)
     groups = values.groupby("multiple").value
-    rows = {multiple: [group.mean(), *interval(group), len(group)] for multiple, group in groups}
+    rows = {multiple: [group.mean(), *interval(np.zeros(1), group), len(group)] for multiple, group in groups}
     own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
     return own.join(papers(panel, last_step if rows else np.inf).rename("paper"), how="outer")
 
@@ -141,11 +132,13 @@ def rule_table() -> str:
         if len(ruled):
             fixed = compared(panel)
             best, values = fixed.ours.idxmax(), ruled.groupby("seed")[panel.measure].apply(of_curve)
-            low, high = interval(values)
+            every_alpha, _ = ours(panel)
+            low, high = interval(every_alpha.value[every_alpha.multiple == best], values)
             row = {"environment": panel.title, "best α": f"{best:g}/{panel.label.removeprefix('α · ')}"}
-            row |= {"its value": f"{fixed.ours[best]:.2f}", "its seeds": f"{fixed.seeds[best]:g}"}
-            row |= {"rule": f"{values.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}
-            rows.append(row | {"seeds": str(len(values)), "of the best": f"{values.mean() / fixed.ours[best]:.2f}"})
+            row |= {"its value": f"{fixed.ours[best]:.2f}", "rule": f"{values.mean():.2f}"}
+            row |= {"difference": f"{values.mean() - fixed.ours[best]:+.2f}"}
+            row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}"}
+            rows.append(row | {"seeds": f"{len(values)}, {fixed.seeds[best]:g}"})
     return markdown(rows)
 
 

@@ -1,4 +1,4 @@
-"""Training steps per second of the scripts, beside the same loss on Stable-Baselines3 and beside the matrix products.
+"""Milliseconds per training step of the scripts, beside the same loss on Stable-Baselines3 and the matrix products.
 
 A training step is everything that one environment step of a run costs: the action, the environment, storing,
 sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256; all
@@ -11,7 +11,7 @@ algorithm and its peer, and leaves the csv's other rows as they are.
 The matrix products are those that an update's losses need, and nothing else is done; `share` is their part of the
 script's time per step with as many threads, `gflops` their speed.
 
-    python benchmarks/speed.py --threads 1 2
+    python benchmarks/speed.py
 """
 
 import argparse
@@ -25,26 +25,24 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+import gymnasium as gym
+import pandas as pd
+import torch
+from data import ROOT, merge
+from machine import machine
+from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+
+import ddpg_her
+import ddpg_her_reengage
+import dqn_her_reengage
+import sac_her_reengage
+
+sys.path.append(str(ROOT / "examples"))
+from sb3_reengage import DDPGReenGAGE, DQNReenGAGE, SACReenGAGE
+
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the scripts would take a GPU, the peer and the products would not
-
-import gymnasium as gym  # noqa: E402
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-from data import merge  # noqa: E402
-from machine import machine  # noqa: E402
-from sb3_reengage import DDPGReenGAGE, DQNReenGAGE, SACReenGAGE  # noqa: E402
-from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer  # noqa: E402
-from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
-
-import ddpg_her  # noqa: E402
-import ddpg_her_reengage  # noqa: E402
-import dqn_her_reengage  # noqa: E402
-import sac_her_reengage  # noqa: E402
-
 DIM, BATCH, HIDDEN = 20, 256, 256
 COLUMNS = ["what", "threads", "ms_median", "ms_min", "ms_max", "share", "gflops", "repeats", "date", "machine"]
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
@@ -224,7 +222,7 @@ def candidates() -> dict[str, dict[str, Callable[[], float]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     algorithms = candidates()
     parser.add_argument("--only", choices=algorithms, nargs="+", default=list(algorithms), help="algorithms")
     args = parser.parse_args()

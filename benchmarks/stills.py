@@ -6,19 +6,16 @@ writes docs/images/multi_episodes.png; the runs are ddpg_multi_reengage.py's.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import imageio.v3 as imageio
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+from plot import IMAGES
 
-import imageio.v3 as imageio  # noqa: E402
-import numpy as np  # noqa: E402
-from gymnasium.vector import SyncVectorEnv  # noqa: E402
-
-import ddpg_multi_reengage as multi  # noqa: E402
-from envs import greedy_action  # noqa: E402
+import ddpg_multi_reengage as multi
+from envs import greedy_action
 
 
 def trained_agent(folder: str) -> tuple[multi.Args, Callable]:
@@ -49,7 +46,7 @@ def main() -> None:
         (multi.Args(env_id="NoisySeek-v0"), greedy_action),
     ]
     frames = [last_frame(*agent, args.episode) for agent in agents]
-    imageio.imwrite(ROOT / "docs" / "images" / "multi_episodes.png", np.concatenate(frames, axis=1))
+    imageio.imwrite(IMAGES / "multi_episodes.png", np.concatenate(frames, axis=1))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import ast
 import datetime
 import fcntl
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -32,12 +33,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from data import BOTH, DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, RULE, SAC, SHORT, SMALL
+from data import BOTH, DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, ROOT, RULE, SAC, SHORT, SMALL, evaluations
 from machine import machine
 from tqdm import tqdm
 
 RUN = ["script", "flags", "seed"]  # what names a run in a csv
-ROOT = Path(__file__).resolve().parent.parent
 RUNNING: list[subprocess.Popen] = []  # all that this process has started
 STOPPED = threading.Event()  # no run begins after it
 # grid → how many seeds, from 1, script and flags
@@ -72,18 +72,8 @@ GRIDS = {
             (3, " --soft-target both-sampled"),
         )
     ],
-    # How "the soft target in both terms" can be read: with --seeds 100 101, as an experiment beside bitflip's seeds
-    "bitflip_readings": [
-        (2, DQN, f"--env-id {env_id} --soft-target {flags}")
-        for env_id, flags in (
-            ("BitFlip20-v0", "both --temperature 1"),
-            ("BitFlip-v0", "both-sampled"),
-            ("BitFlip-v0", "both --clip-target"),
-            ("BitFlip-v0", "both --alpha 0.000625"),  # the mean over goal dimensions instead of the sum
-            ("BitFlip-v0", "both --temperature 1"),
-            ("BitFlip-v0", "both"),
-        )
-    ],
+    # The soft target in both terms where exact values tell little: an experiment, with --seeds 100 101
+    "bitflip_readings": [(2, DQN, "--env-id BitFlip20-v0 --soft-target both --temperature 1")],
     "sac": [
         (5, SAC, f"--env-id ContinuousSeek{d}-v0 --alpha {alpha:g}")
         for d, alpha in ((5, 0), (5, 0.04), (10, 0), (10, 0.02))
@@ -153,19 +143,16 @@ def syntax(source: str) -> str:
     return ast.dump(tree)
 
 
-def has_changed(script: str, made_by: str) -> bool:
-    """Whether a run's files are no longer those of a commit, comments and docstrings aside."""
-    then = [syntax(git("show", f"{made_by}:{name}")) for name in sources(script)]
-    now = [syntax((ROOT / name).read_text()) for name in sources(script)]
-    return not made_by or then != now
+def code(script: str, made_by: str = "") -> str:
+    """What tells whether a run's files do the same: their syntax as a number, today's or that of a commit."""
+    files = [git("show", f"{made_by}:{name}") if made_by else (ROOT / name).read_text() for name in sources(script)]
+    return hashlib.sha256("".join(map(syntax, files)).encode()).hexdigest()
 
 
 def results(name: str) -> pd.DataFrame:
     """The evaluations of all finished runs, one row each."""
     path = RESULTS / f"{name}.csv"
-    if not path.exists():
-        return pd.DataFrame(columns=[*RUN, "commit"])
-    return pd.read_csv(path, dtype=dict(commit=str)).fillna(dict(commit=""))  # made without git's history
+    return evaluations(path) if path.exists() else pd.DataFrame(columns=[*RUN, "commit"])
 
 
 def state(name: str, script: str, flags: str, seed: int) -> str:
@@ -174,13 +161,14 @@ def state(name: str, script: str, flags: str, seed: int) -> str:
     rows = rows[(rows[RUN] == [script, flags, seed]).all(axis=1)]
     if len(rows):
         made_by = rows["commit"].iloc[0]
-        return f"finished with {made_by}, since when it has changed" if has_changed(script, made_by) else "finished"
+        same = made_by and code(script, made_by) == code(script)
+        return "finished" if same else f"finished with {made_by or 'no commit'}, since when it has changed"
     return "unfinished" if (ROOT / "runs" / run_name(name, script, flags, seed) / "checkpoint.pt").exists() else "new"
 
 
-def train(command: list[str], log: Path, threads: int) -> int:
+def train(command: list[str], log: Path) -> int:
     """Runs a command, whose output goes to the log; its exit status."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with open(log, "a") as file:
         # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
         options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
@@ -191,7 +179,7 @@ def train(command: list[str], log: Path, threads: int) -> int:
             return process.wait()
 
 
-def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[dict, str | None]:
+def run(name: str, script: str, flags: str, seed: int) -> tuple[dict, str | None]:
     """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder.
 
     Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
@@ -202,9 +190,9 @@ def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
     folder = ROOT / "runs" / run_folder
     log, begun = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun"))
     command = [sys.executable, f"{script}.py", *shlex.split(flags)]
-    made = json.loads(begun.read_text()) if begun.exists() and (folder / "checkpoint.pt").exists() else None
-    # The first also where there is no history, which has_changed needs
-    if made and (made["commit"] == commit(script) or not has_changed(script, made["commit"])):
+    saved = begun.exists() and (folder / "checkpoint.pt").exists()
+    made, by = json.loads(begun.read_text()) if saved else (None, None)
+    if by == code(script):
         if has_ended(folder):  # a sweep was killed before it collected it
             return made, None
         command += ["--resume", f"runs/{run_folder}"]
@@ -214,8 +202,8 @@ def run(name: str, script: str, flags: str, seed: int, threads: int) -> tuple[di
         command += ["--seed", str(seed), "--run-name", run_folder]
         made = dict(script=script, flags=flags, seed=seed, date=f"{datetime.date.today()}", machine=machine())
         made |= dict(commit=commit(script))
-        begun.write_text(json.dumps(made))
-    status = train(command, log, threads)
+        begun.write_text(json.dumps([made, code(script)]))
+    status = train(command, log)
     if status:
         end_of_log = log.read_text().strip().splitlines()[-1:]
         return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
@@ -270,7 +258,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=GRIDS)
     parser.add_argument("--jobs", type=int, default=joblib.cpu_count(), help="runs at the same time")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch per run")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of the grid's own")
     parser.add_argument("--only", default="", help="runs whose command matches this expression")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start none")
@@ -298,7 +285,7 @@ def main() -> None:
         signal.signal(number, stop)  # a KeyboardInterrupt could be lost in a library
     ended, failed = 0, []
     pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
-    calls = (joblib.delayed(run)(name, *task, args.threads) for task in tasks)
+    calls = (joblib.delayed(run)(name, *task) for task in tasks)
     for made, problem in tqdm(pool(calls), total=len(tasks), unit="run"):
         if not problem:
             ended += 1

@@ -3,14 +3,10 @@
 Each is a csv of benchmarks/results in the form of its page.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from data import RESULTS, markdown
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from theory_check import threshold
 
 EPYC = "AMD EPYC, 2 cores, torch 2.13.0+cpu"  # the machine of speed.csv that the tables show
@@ -90,7 +86,6 @@ def multi_speed() -> str:
 def env_speed() -> str:
     """Environment steps per second."""
     rows = pd.read_csv(RESULTS / "env_speed.csv")
-    rows = rows[rows.id.isin(rows[rows.way == "batch"].id)]
     rate = rows.set_index(["id", "way"]).steps_per_second
     ways = {"one": "single", "`SyncVectorEnv`": "sync", "`AsyncVectorEnv`": "async", "`gym.make_vec`": "batch"}
     table = []

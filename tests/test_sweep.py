@@ -88,11 +88,11 @@ def test_code_makes_runs_outdated_and_comments_do_not(tmp_path, monkeypatch):
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "both"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
     made_by = module.commit("ddpg_her")
-    assert made_by
-    assert not module.has_changed("ddpg_her", made_by)
+    made_with = module.code("ddpg_her", made_by)
+    assert module.code("ddpg_her") == made_with
     script.write_text('"""One."""\na = 1  # one\n')
-    assert not module.has_changed("ddpg_her", made_by)
-    assert module.has_changed("ddpg_her", "")
-    assert module.has_changed("ddpg_her", module.commit("ddpg_her"))  # of a file that no commit has
+    assert module.code("ddpg_her") == made_with
+    assert module.commit("ddpg_her") == f"{made_by}+"  # files that no commit has
+    assert module.code("ddpg_her", f"{made_by}+") != made_with
     environments.write_text("b = 2\n")
-    assert module.has_changed("ddpg_her", made_by)
+    assert module.code("ddpg_her") != made_with
