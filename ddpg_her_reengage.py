@@ -69,11 +69,11 @@ class Args:
     action_l2: float = 0.0  # weight of the mean squared action in the actor's loss
     clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
     eval_frequency: int = 5_000  # environment steps between evaluations
+    run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     # What follows may change when a run is resumed or evaluated.
     total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
     eval_episodes: int = 50  # episodes per evaluation
     checkpoint_frequency: int = 100_000  # environment steps between checkpoints
-    run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     resume: str = ""  # folder of a run (runs/<run_name>) to continue to --total-timesteps
     evaluate: str = ""  # folder of a run, or of a model, to evaluate instead of training
     capture_video: bool = False  # write a GIF of a few episodes after the last evaluation
@@ -233,7 +233,7 @@ class HerReplayBuffer:
         if relabelled.any():
             goal[relabelled] = self._hindsight_goals(episode[relabelled], step[relabelled])
             reward[relabelled] = self.compute_reward(next_achieved_goal[relabelled], goal[relabelled], {})
-        reward_gradient = tensor(0.0)
+        reward_gradient = torch.zeros((), device=policy.device)
         if self.args.dense:  # ∇_g −‖achieved − g‖₂, times dg/d(normalised g)
             reward_gradient = F.normalize(tensor(flat(next_achieved_goal) - flat(goal)), dim=-1) * policy.goal_norm.std
         return Batch(
@@ -436,21 +436,27 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
     same = space["achieved_goal"].shape == space["desired_goal"].shape
     require(same, f"{args.env_id} has desired goals of another shape than achieved ones")
-    bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded()
-    require(bounded, f"{args.env_id} needs a bounded Box of actions (discrete: use dqn_her_reengage.py), not {actions}")
+    bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded() and actions.dtype.kind == "f"
+    require(bounded, f"{args.env_id} needs a bounded float action Box (discrete: dqn_her_reengage.py), not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
     room = args.buffer_size >= 2 * args.num_envs * limit
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
 
-    starts = [env.reset(seed=seed)[0] for seed in range(8)]
-    achieved_goal, desired_goal = (np.stack([start[part] for start in starts]) for part in parts[1:])
+    actions.seed(0)
+    steps = [(env.reset(seed=seed), env.step(actions.sample()))[1] for seed in range(8)]
+    achieved_goal, desired_goal = (np.stack([observation[part] for observation, *_ in steps]) for part in parts[1:])
+    compute_reward = partial(env.unwrapped.compute_reward, achieved_goal)
     try:
-        reward = np.asarray(env.unwrapped.compute_reward(achieved_goal, desired_goal, {}))
+        reward, reached = (np.asarray(compute_reward(goal, {})) for goal in (desired_goal, achieved_goal))
     except Exception as error:
         raise InputError(f"{args.env_id}: compute_reward fails on a batch: {type(error).__name__} {error}") from error
     require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
+    same = np.allclose(reward, [step[1] for step in steps], atol=1e-5)
+    require(same, f"{args.env_id}: the rewards of steps are not those of compute_reward, which hindsight goals have")
+    fits = not args.clip_target or max(*reward, *reached) <= 0
+    require(fits, f"{args.env_id}: --clip-target needs rewards of at most 0; a reached goal has {reached[0]:g}")
     known = args.alpha == 0 or args.dense or args.c_low in reward
     require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
     distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)
@@ -596,7 +602,7 @@ def load(path: Path, parts: dict) -> dict:
     """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where that fails."""
     require(path.is_file(), f"no checkpoint at {path}")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=not parts)
         require(saved["script"] == SCRIPT, f"{saved['script']}.py wrote it")
         Args(**saved["args"])
         for name, part in parts.items():

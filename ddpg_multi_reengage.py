@@ -72,11 +72,11 @@ class Args:
     random_action_probability: float = 0.3  # probability of a uniformly random action
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
     eval_frequency: int = 5_000  # environment steps between evaluations
+    run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     # What follows may change when a run is resumed or evaluated.
     total_timesteps: int = 200_000  # environment steps of the whole run, over all environments
     eval_episodes: int = 50  # episodes per evaluation
     checkpoint_frequency: int = 100_000  # environment steps between checkpoints
-    run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     resume: str = ""  # folder of a run (runs/<run_name>) to continue to --total-timesteps
     evaluate: str = ""  # folder of a run, or of a model, to evaluate instead of training
     capture_video: bool = False  # write a GIF of a few episodes after the last evaluation
@@ -502,8 +502,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(rows, f"{args.env_id} has no goal sets: desired goals must be rows of a gate and coordinates")
     need = "--no-normalize, goals on a grid of 5 to 100 cells a side, observations (x, y, movement by a zero action)"
     require(args.architecture != "cnn" or drawable(space, args), f"{args.env_id}: --architecture cnn needs {need}")
-    bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded()
-    require(bounded, f"{args.env_id} needs a bounded Box of actions, not {actions}")
+    bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded() and actions.dtype.kind == "f"
+    require(bounded, f"{args.env_id} needs a bounded float action Box, not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
@@ -680,7 +680,7 @@ def load(path: Path, parts: dict) -> dict:
     """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where that fails."""
     require(path.is_file(), f"no checkpoint at {path}")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=not parts)
         require(saved["script"] == SCRIPT, f"{saved['script']}.py wrote it")
         Args(**saved["args"])
         for name, part in parts.items():

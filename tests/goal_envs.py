@@ -27,8 +27,8 @@ class Walk(GoalEnv):
     An observation says which episode and step it belongs to: ((tag, step), (x, y)).
     """
 
-    def __init__(self, dtype="int16", longest=12):
-        self.longest = longest
+    def __init__(self, dtype="int16", longest=12, cost=0.0):
+        self.longest, self.cost = longest, cost  # of a step, which compute_reward does not know
         self.high = 1 if dtype == "bool" else 100
         goal = Box(0, self.high, (1, 2), np.dtype(dtype))
         super().__init__(Box(0, 1_000_000, (2, 2), np.int32), goal, goal, Box(-2.0, 4.0, (2, 1), np.float64))
@@ -56,7 +56,15 @@ class Walk(GoalEnv):
         observation = self.observation()
         reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
         truncated = bool(self.steps >= self.limit)
-        return observation, reward, reward == 1, truncated, {"is_success": reward == 1}
+        return observation, reward - self.cost, reward == 1, truncated, {"is_success": reward == 1}
+
+
+class Whole(Walk):
+    """Actions are whole numbers, which a script would have to round."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = Box(-2, 4, (2, 1), np.int64)
 
 
 class OneGoal(Walk):
@@ -246,6 +254,7 @@ for name, limit in (("OneGoal", 14), ("Strict", 14), ("Poison", 5), ("Broken", 1
     register_discrete(f"{name}-v0", limit, globals()[name])
 gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
+gym.register("Whole-v0", entry_point="goal_envs:Whole", max_episode_steps=14)
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
     register_discrete(name, 50, lambda name=name, **kwargs: gym.make(f"gymnasium_robotics:{name}", **kwargs).unwrapped)

@@ -198,6 +198,8 @@ FOR_SINGLE_GOALS = [
     ("--env-id NoisySeek-v0", ["NoisySeek-v0"]),
     ("--env-id goal_envs:OneGoal-v0", ["compute_reward"]),
     ("--env-id goal_envs:Strict-v0", ["compute_reward", "one goal"]),
+    ('--env-id goal_envs:Walk-v0 --env-kwargs {"cost":0.1}', ["compute_reward"]),
+    ("--env-id goal_envs:Walk-v0 --clip-target", ["--clip-target", "at most 0"]),
 ]
 FOR_SETS = [
     ("--env-id BitFlip-v0", ["BitFlip-v0", "goal sets"]),
@@ -216,6 +218,7 @@ def test_bad_environments(run, tmp_path, script):
         cases.append(("--env-id ContinuousSeek-v0", ["continuous", "ddpg_her_reengage.py"]))
     elif script in SINGLE:
         cases.append(("--env-id BitFlip-v0", ["discrete", "dqn_her_reengage.py"]))
+        cases.append(("--env-id goal_envs:Whole-v0", ["float", "int64"]))
     check_refusals(run, tmp_path, script, cases)
 
 
@@ -373,6 +376,7 @@ def test_a_run_keeps_its_settings(run, train, tmp_path, script):
         ("--gamma 0.5", "--gamma"),
         ("--batch-size 17", "--batch-size"),
         ("--seed 5", "--seed"),
+        ("--run-name other", "--run-name"),
         ("--total-timesteps 60", "--total-timesteps"),  # there already
         ("--total-timesteps 20", "--total-timesteps"),
     ):
