@@ -24,13 +24,14 @@ SETS = (
     "--env-id DriveSeek-v0 --hidden-size 32 --batch-size 32 --total-timesteps 1200 --learning-starts 500 "
     "--eval-frequency 4000 --eval-episodes 4"
 )
+BITS = "--env-id BitFlip20-v0 --total-timesteps 4000"
 HAND = "--env-id HandReach-v2 --total-timesteps 3000 --eval-frequency 10000 --eval-episodes 16"
 RUNS = [  # grid, script, flags
     *(("continuousseek", script, SEEK) for script in (DDPG, REENGAGE)),
     *(("handreach", script, HAND) for script in (DDPG, REENGAGE)),
-    ("bitflip", DQN, "--env-id BitFlip20-v0 --total-timesteps 4000"),
-    ("sac", SAC, SEEK),
-    ("multi", MULTI, SETS),
+    *(("bitflip", DQN, BITS + flags) for flags in ("", " --alpha 0", " --temperature 0", " --soft-target both")),
+    *(("sac", SAC, SEEK + flags) for flags in ("", " --alpha 0")),
+    *(("multi", MULTI, SETS + flags) for flags in ("", " --alpha 0")),
     *(("both_actors", BOTH, f"{SEEK} --script {script}") for script in (DDPG, REENGAGE)),
 ]
 

@@ -70,6 +70,7 @@ def test_an_alpha_has_one_row_for_us_and_the_paper(panel):
         (0.1, 0.3, np.nan, 1, "**reproduced**"),
         (-0.3, 0.1, np.nan, 1, "undecided"),
         (-0.3, -0.1, np.nan, 1, "**not reproduced**"),
+        (-0.03, 0.01, np.nan, 1, "**not reproduced**"),
     ],
 )
 def test_a_verdict_follows_the_rule(low, high, published, direction, said):
