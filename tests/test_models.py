@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 from conftest import ROOT, TESTS
 
@@ -24,3 +25,18 @@ def test_a_model_is_small_and_works(run, tmp_path, name, script, value, at_least
     assert finished.status == 0, finished.err
     assert float(re.search(rf"{value} (-?[\d.]+)", finished.out)[1]) >= at_least
     assert float(re.search(rf"{value} (-?[\d.]+)", page)[1]) >= at_least
+
+
+def test_a_policy_acts_in_python_as_its_page_shows(monkeypatch):
+    monkeypatch.chdir(TESTS.parent)
+    (code,) = re.findall(r"```python\n(.+?)```", (TESTS.parent / "docs" / "ddpg_her.md").read_text(), re.DOTALL)
+    exec(code, shown := {})
+    assert shown["action"].shape == shown["env"].action_space.shape
+    assert np.abs(shown["action"]).max() <= 1
+    assert np.abs(shown["action"]).min() > 0
+    success, observation = False, shown["observation"]
+    for _ in range(50):
+        action = shown["policy"]({name: part[None] for name, part in observation.items()})[0]
+        observation, _, _, _, info = shown["env"].step(action)
+        success |= bool(info["is_success"])
+    assert success
