@@ -51,16 +51,16 @@ where the claim is about the end.
   these settings. *Post hoc*: compared after first results had been seen.
 
 **What is compared.** On ContinuousSeek each method has the paper's best batch and learning rate for it, as in the
-paper's figures, so that these rows do not isolate the gradient term. At d = 10 a baseline with ReenGAGE's batch and
-learning rate has been run: by the target actor it is as good as ReenGAGE, by the actor worse. (The paper chose the best
-by the area under the curve from a grid that has these, so that its gain there is at least that over the best: ≥.) At d
-= 5 and 20 no such baseline has been run. At d = 5 a run has seven evaluations, the first of which is 0 and all from the
-third on near 1, so that no more than 0.09 can be gained. SAC has one batch and learning rate for both, and its paper
-column is from the paper's grid there (with the best batch of each the paper sees no gain at d = 5). The paper's column
-is the same difference in its curves, up to the length of our runs (where there are none, to the end). On HandReach our
-batches are a tenth of the paper's, the settings were chosen with ReenGAGE, and the paper's mean is over evaluations
-every 95,000 steps, ours every 20,000. Our networks on DriveSeek and NoisySeek are smaller. *Seeds* are those of the
-variant and of what it is compared with.
+paper's figures, so that these rows do not isolate the gradient term. At d = 5 and 10 a baseline with ReenGAGE's batch
+and learning rate has been run: by the target actor it is as good as ReenGAGE, by the actor worse. (The paper chose the
+best by the area under the curve from a grid that has these, so that its gain there is at least that over the best: ≥.)
+At d = 20 no such baseline has been run. At d = 5 a run has seven evaluations, the first of which is 0 and all from the
+third on near 1, so that by the target actor no more than 0.09 can be gained. SAC has one batch and learning rate for
+both, and its paper column is from the paper's grid there (with the best batch of each the paper sees no gain at d = 5).
+The paper's column is the same difference in its curves, up to the length of our runs (where there are none, to the
+end). On HandReach our batches are a tenth of the paper's, the settings were chosen with ReenGAGE, and the paper's mean
+is over evaluations every 95,000 steps, ours every 20,000. Our networks on DriveSeek and NoisySeek are smaller. *Seeds*
+are those of the variant and of what it is compared with.
 
 **What the intervals leave out.** The paper's difference is taken as known, though it has a spread of its own. Claims,
 rule and number of seeds were revised after first results had been seen, and nothing is corrected for the number of
