@@ -445,7 +445,10 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
 
     actions.seed(0)
-    steps = [(env.reset(seed=seed), env.step(actions.sample()))[1] for seed in range(8)]
+    steps = []
+    for seed in range(8):
+        env.reset(seed=seed)
+        steps.append(env.step(actions.sample()))
     achieved_goal, desired_goal = (np.stack([observation[part] for observation, *_ in steps]) for part in parts[1:])
     compute_reward = partial(env.unwrapped.compute_reward, achieved_goal)
     try:

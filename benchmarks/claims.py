@@ -96,7 +96,7 @@ class Claim(NamedTuple):
     measure: str = "success_rate"
     end: int = 0  # the last five evaluations instead of all, of runs of at least so many steps
     short: str = ""  # its name in README's table
-    bound: str = ""  # the variant whose curve in the paper is at least as good as that of base, which it has not
+    bound: str = ""  # where the paper has no curve of base: the variant whose curve is at least as good
 
     @property
     def digits(self) -> int:
