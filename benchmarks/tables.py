@@ -9,8 +9,7 @@ from data import RESULTS, markdown
 
 from theory_check import threshold
 
-EPYC = "AMD EPYC, 2 cores, torch 2.13.0+cpu"  # the machine of speed.csv that the tables show
-XEON = "Intel(R) Xeon(R) Processor, 2 cores, torch 2.13.0+cpu"  # and that of multi_speed.csv
+MACHINE = "Intel(R) Xeon(R) Processor, 2 cores, torch 2.13.0+cpu"  # whose times the tables show
 # row → script, its peer and its matrix products in speed.csv
 ON_CPU = {
     "DDPG+HER": ("ddpg_her.py", "Stable-Baselines3 DDPG", "matrix products, DDPG"),
@@ -32,7 +31,7 @@ ON_GPU = {
 def speed(*pairs: tuple[str, str], digits: int) -> str:
     """Milliseconds per training step of baselines and methods, of Stable-Baselines3 and of the products alone."""
     rows = pd.read_csv(RESULTS / "speed.csv")
-    time = rows[rows.machine == EPYC].set_index(["what", "threads"]).ms_median
+    time = rows[rows.machine == MACHINE].set_index(["what", "threads"]).ms_median
     table = []
     for pair in pairs:
         for threads in (1, 2):
@@ -67,7 +66,7 @@ def profile() -> str:
 def multi_speed() -> str:
     """Milliseconds per update of Multi-ReenGAGE, and of its loss written down plainly."""
     rows = pd.read_csv(RESULTS / "multi_speed.csv")
-    time = rows[rows.machine == XEON].set_index(["size", "threads", "alpha", "form"]).ms_median
+    time = rows[rows.machine == MACHINE].set_index(["size", "threads", "alpha", "form"]).ms_median
     columns = {
         "`--alpha 0`": (0.0, "ours"),
         "Multi-ReenGAGE": (0.1, "ours"),
