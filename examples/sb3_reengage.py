@@ -14,6 +14,7 @@ VecNormalize must leave rewards alone (norm_reward=False).
 import torch
 import torch.nn.functional as F
 from stable_baselines3 import DDPG, DQN, SAC
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 
@@ -33,6 +34,12 @@ def follow(target_network: torch.nn.Module, network: torch.nn.Module, tau: float
             slow.lerp_(parameter, tau)
 
 
+def log_terms(logger: Logger, value_loss: Tensor, gradient_loss: Tensor) -> None:
+    """For choosing α; the means since the last line of the log."""
+    logger.record_mean("train/value_loss", value_loss.item())
+    logger.record_mean("train/gradient_loss", gradient_loss.item())
+
+
 class DDPGReenGAGE(DDPG):
     """Eq. 9 in DDPG."""
 
@@ -48,8 +55,9 @@ class DDPGReenGAGE(DDPG):
             target = data.rewards + (1 - data.dones) * self.gamma * next_q
             (target_gradient,) = torch.autograd.grad(target.sum(), goal)  # none reaches the target's parameters
             q = self.critic(observation, data.actions)[0]
-            term = goal_gradient_loss(q, target_gradient, goal, data.rewards)
-            critic_loss = F.mse_loss(q, target.detach()) + self.alpha * term
+            value_loss = F.mse_loss(q, target.detach())
+            gradient_loss = goal_gradient_loss(q, target_gradient, goal, data.rewards)
+            critic_loss = value_loss + self.alpha * gradient_loss
             self.critic.optimizer.zero_grad()
             critic_loss.backward()
             self.critic.optimizer.step()
@@ -59,6 +67,7 @@ class DDPGReenGAGE(DDPG):
             self.actor.optimizer.step()
             follow(self.critic_target, self.critic, self.tau)
             follow(self.actor_target, self.actor, self.tau)
+            log_terms(self.logger, value_loss, gradient_loss)
 
 
 class SACReenGAGE(SAC):
@@ -84,10 +93,11 @@ class SACReenGAGE(SAC):
             next_value = next_q - temperature * next_log_prob.reshape(-1, 1)
             target = data.rewards + (1 - data.dones) * self.gamma * next_value
             (target_gradient,) = torch.autograd.grad(target.sum(), goal)
-            critic_loss = 0
+            value_loss = gradient_loss = 0
             for q in self.critic(observation, data.actions):
-                term = goal_gradient_loss(q, target_gradient, goal, data.rewards)
-                critic_loss += 0.5 * (F.mse_loss(q, target.detach()) + self.alpha * term)
+                value_loss += 0.5 * F.mse_loss(q, target.detach())
+                gradient_loss += 0.5 * goal_gradient_loss(q, target_gradient, goal, data.rewards)
+            critic_loss = value_loss + self.alpha * gradient_loss
             self.critic.optimizer.zero_grad()
             critic_loss.backward()
             self.critic.optimizer.step()
@@ -97,6 +107,7 @@ class SACReenGAGE(SAC):
             actor_loss.backward()
             self.actor.optimizer.step()
             follow(self.critic_target, self.critic, self.tau)
+            log_terms(self.logger, value_loss, gradient_loss)
 
 
 class DQNReenGAGE(DQN):
@@ -116,9 +127,11 @@ class DQNReenGAGE(DQN):
             )
             (target_gradient,) = torch.autograd.grad(soft.sum(), goal)
             q = self.q_net(data.observations | {"desired_goal": goal}).gather(1, data.actions.long())
-            term = goal_gradient_loss(q, target_gradient, goal, data.rewards)
-            loss = F.smooth_l1_loss(q, hard.detach()) + self.alpha * term
+            value_loss = F.smooth_l1_loss(q, hard.detach())
+            gradient_loss = goal_gradient_loss(q, target_gradient, goal, data.rewards)
+            loss = value_loss + self.alpha * gradient_loss
             self.policy.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
+            log_terms(self.logger, value_loss, gradient_loss)

@@ -33,12 +33,13 @@ def trained(algorithm, alpha, updates):
     np.random.seed(0)  # noqa: NPY002 (what its buffer draws from)
     torch.manual_seed(0)
     model.train(updates, batch_size=32)
-    return model
+    return model.policy.state_dict(), model.logger.name_to_value
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_alpha_0_is_stable_baselines3s_own_algorithm(ours, theirs):
-    one, other = (trained(algorithm, 0.0, updates=1).policy.state_dict() for algorithm in (ours, theirs))
+    (one, log), (other, their_log) = (trained(algorithm, 0.0, updates=1) for algorithm in (ours, theirs))
+    assert log["train/value_loss"] == pytest.approx(their_log["train/loss" if theirs is DQN else "train/critic_loss"])
     followers = [name for name in one if "target" in name and theirs is DQN]  # they follow in its loop
     for name in one.keys() - followers:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -46,7 +47,8 @@ def test_alpha_0_is_stable_baselines3s_own_algorithm(ours, theirs):
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_the_term_changes_the_critic_and_stays_finite(ours, theirs):
-    plain, full = (trained(ours, alpha, updates=20).policy.state_dict() for alpha in (0.0, 1.0))
+    (plain, _), (full, log) = (trained(ours, alpha, updates=20) for alpha in (0.0, 1.0))
+    assert log["train/gradient_loss"] > 0
     assert all(torch.isfinite(value).all() for value in full.values())
     with pytest.raises(AssertionError):
         assert_same(plain, full)
