@@ -40,8 +40,8 @@ where the claim is about the end.
 
 - *Reproduced*: the interval excludes zero in the paper's direction; where the paper sees no difference, it lies
   within ±{NONE}.
-- *Not reproduced*: it lies on the other side of zero, or it includes zero and nothing as large as the paper's difference
-  (by the target actor: as {NONE}); where the paper sees no difference, it lies outside ±{NONE}.
+- *Not reproduced*: it lies on the other side of zero, or it includes zero and nothing as large as the paper's
+  difference (by the target actor: as {NONE}); where the paper sees no difference, it lies outside ±{NONE}.
 - *Undecided*: otherwise; more seeds are needed. The column *needed* says how many of each variant find a difference
   of the paper's size in four of five tries (Welch's interval, the spread of our runs); it is for planning.
 - *By the target actor*: ddpg_her.py and ddpg_her_reengage.py evaluate the target actor, a running average of the
@@ -56,12 +56,12 @@ and learning rate has been run: by the target actor it is as good as ReenGAGE, b
 best by the area under the curve from a grid that has these, so that its gain there is at least that over the best: ≥.)
 At d = 20 no such baseline has been run. By the target actor there is little to gain, because the first evaluation of a
 run is 0 and the best mean 6/7 at d = 5 and 25/26 at d = 10: at d = 5 at most 0.09 over the best baseline, and over the
-baseline with ReenGAGE's settings 0.04 at d = 5 and 0.07 at d = 10, less than the paper's gain. SAC has one batch and learning rate for
-both, and its paper column is from the paper's grid there (with the best batch of each the paper sees no gain at d = 5).
-The paper's column is the same difference in its curves, up to the length of our runs (where there are none, to the
-end). On HandReach our batches are a tenth of the paper's, the settings were chosen with ReenGAGE, and the paper's mean
-is over evaluations every 95,000 steps, ours every 20,000. Our networks on DriveSeek and NoisySeek are smaller. *Seeds*
-are those of the variant and of what it is compared with.
+baseline with ReenGAGE's settings 0.04 at d = 5 and 0.07 at d = 10, less than the paper's gain. SAC has one batch and
+learning rate for both, and its paper column is from the paper's grid there (with the best batch of each the paper sees
+no gain at d = 5). The paper's column is the same difference in its curves, up to the length of our runs (where there
+are none, to the end). On HandReach our batches are a tenth of the paper's, the settings were chosen with ReenGAGE, and
+the paper's mean is over evaluations every 95,000 steps, ours every 20,000. Our networks on DriveSeek and NoisySeek are
+smaller. *Seeds* are those of the variant and of what it is compared with.
 
 **What the intervals leave out.** The paper's difference is taken as known, though it has a spread of its own. Claims,
 rule and number of seeds were revised after first results had been seen, and nothing is corrected for the number of
