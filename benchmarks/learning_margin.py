@@ -2,7 +2,7 @@
 
     python benchmarks/learning_margin.py --jobs 2
 
-writes benchmarks/results/learning_margin.csv, and prints the smallest and largest values.
+writes benchmarks/results/learning_margin.csv, and prints the smallest rises beside those that the tests ask for.
 """
 
 import argparse
@@ -24,14 +24,13 @@ from test_learning import COMMON, TASKS
 
 def run(task: tuple, seed: int) -> dict:
     """One run's first and last value of what the task measures."""
-    script, flags, column, at_first, in_the_end = task
+    script, flags, column, _ = task
     command = [sys.executable, str(ROOT / f"{script}.py"), *COMMON.split(), *flags.split(), "--seed", str(seed)]
     environment = os.environ | dict(PYTHONPATH=str(ROOT / "tests"))
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
         values = pd.read_csv(Path(folder, "runs", "r", "evaluations.csv"))[column]
-    limits = dict(less_than=at_first, at_least=in_the_end)
-    return dict(script=script, flags=flags, seed=seed, first=values.iloc[0], last=values.iloc[-1]) | limits
+    return dict(script=script, flags=flags, seed=seed, first=values.iloc[0], last=values.iloc[-1])
 
 
 def main() -> None:
@@ -43,8 +42,9 @@ def main() -> None:
     rows = joblib.Parallel(n_jobs=args.jobs)(joblib.delayed(run)(*pair) for pair in pairs)
     frame = pd.DataFrame(rows).assign(date=datetime.date.today(), machine=machine())
     frame.to_csv(RESULTS / "learning_margin.csv", index=False)
-    summary = frame.groupby(["script", "flags", "less_than", "at_least"], sort=False)
-    print(summary.agg({"first": "max", "last": ["min", "mean"]}).reset_index(level="flags", drop=True).to_string())
+    for script, flags, _, rise in TASKS:
+        rows = frame[(frame.script == script) & (frame.flags == flags)]
+        print(f"{script:20} {(rows['last'] - rows['first']).min():.2f} at least; the test asks for {rise}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 # A machine that is slow or busy is no fault of the code.
 calm = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("calm", deadline=None, suppress_health_check=calm)
+settings.register_profile("calm", deadline=None, derandomize=True, suppress_health_check=calm)
 settings.load_profile("calm")
 
 ROOT = Path(os.environ.get("SCRIPTS", Path(__file__).parent.parent))  # SCRIPTS: test copies of the scripts elsewhere

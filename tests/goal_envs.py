@@ -27,15 +27,16 @@ class Walk(GoalEnv):
     An observation says which episode and step it belongs to: ((tag, step), (x, y)).
     """
 
-    def __init__(self, dtype="int16", longest=12, cost=0.0):
-        self.longest, self.cost = longest, cost  # of a step, which compute_reward does not know
+    def __init__(self, dtype="int16", longest=12, cost=0.0, success="is_success"):
+        self.longest, self.success = longest, success
+        self.cost = cost  # of a step, which compute_reward does not know
         self.high = 1 if dtype == "bool" else 100
         goal = Box(0, self.high, (1, 2), np.dtype(dtype))
-        super().__init__(Box(0, 1_000_000, (2, 2), np.int32), goal, goal, Box(-2.0, 4.0, (2, 1), np.float64))
+        super().__init__(Box(0, 2**24, (2, 2), np.int32), goal, goal, Box(-2.0, 4.0, (2, 1), np.float64))
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.tag = self.np_random.integers(1_000_000)
+        self.tag = self.np_random.integers(2**24)  # exact in float32
         self.limit = self.np_random.integers(1, self.longest, endpoint=True)
         self.position, self.goal = self.np_random.integers(47, 53, (2, 1, 2), endpoint=True) % (self.high + 1)
         self.steps = 0
@@ -56,7 +57,7 @@ class Walk(GoalEnv):
         observation = self.observation()
         reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
         truncated = bool(self.steps >= self.limit)
-        return observation, reward - self.cost, reward == 1, truncated, {"is_success": reward == 1}
+        return observation, reward - self.cost, reward == 1, truncated, {self.success: reward == 1}
 
 
 class Whole(Walk):

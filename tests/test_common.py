@@ -9,14 +9,19 @@ from conftest import ROOT, SCRIPTS
 END = "# The algorithm ends here."  # what comes after it is the second half
 # What each script has otherwise than ddpg_her_reengage.py; everything else with the same name is the same text.
 OTHERWISE = {
-    "ddpg_her": {"Args", "Batch", "HerReplayBuffer", "critic_loss", "check_env"},
-    "sac_her_reengage": {"Args", "Actor", "Critic", "Policy", "actor_loss", "critic_loss", "train"},
+    "ddpg_her": {"Args", "Batch", "ReplayBuffer.sample", "critic_loss", "check_env"},
+    "sac_her_reengage": {
+        *("Args", "Actor", "Actor.__init__", "Actor.forward", "Critic", "Critic.__init__", "Critic.forward"),
+        *("Policy", "Policy.__init__", "Policy.forward", "Policy.explore", "actor_loss", "critic_loss", "train"),
+    },
     "dqn_her_reengage": {
-        *("Args", "critic_loss", "HerReplayBuffer", "Policy", "play", "empty_episodes", "train", "check_env"),
+        *("Args", "critic_loss", "empty_episodes", "play", "ReplayBuffer.sample", "train", "check_env"),
+        *("Policy", "Policy.__init__", "Policy.forward", "Policy.explore"),
     },
     "ddpg_multi_reengage": {
-        *("Args", "Actor", "Critic", "Batch", "Policy", "actor_loss", "critic_loss", "train"),
-        "check_env",
+        *("Args", "Actor", "Actor.__init__", "Actor.forward", "Critic", "Critic.__init__", "Critic.forward"),
+        *("Policy", "Policy.__init__", "Policy.goal", "Policy.forward", "Policy.explore", "Policy.update_normalizers"),
+        *("Batch", "ReplayBuffer.__init__", "ReplayBuffer.sample", "actor_loss", "critic_loss", "train", "check_env"),
     },
 }
 # Of these, the second half has what depends on the kind of goals and actions; Multi-ReenGAGE checks rewards by itself.
@@ -24,7 +29,7 @@ SECOND_HALF = {"check_env"}
 ADDED_TO_THE_SECOND_HALF = {"drawable", "check_rewards"}
 
 # Where little is otherwise, so many lines are removed or added.
-CHANGED = {("dqn_her_reengage", "play"): 5, ("dqn_her_reengage", "HerReplayBuffer"): 2}
+CHANGED = {("dqn_her_reengage", "play"): 5, ("dqn_her_reengage", "ReplayBuffer.sample"): 2}
 CHANGED |= {("dqn_her_reengage", "empty_episodes"): 2}
 # At most so many lines are removed or added, the docstrings apart.
 LINES = {"ddpg_her": 45, "sac_her_reengage": 180, "dqn_her_reengage": 180, "ddpg_multi_reengage": 340}
@@ -35,11 +40,18 @@ def read(script):
 
 
 def definitions(source):
-    """Name → source of every function and class, in its order."""
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return {
-        node.name: ast.get_source_segment(source, node) for node in ast.parse(source).body if isinstance(node, kinds)
-    }
+    """Name → source of every function and class, in its order; of a class, what comes before its methods, and these."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = ast.get_source_segment(source, node)
+        elif isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            whole = ast.get_source_segment(source, node)
+            found[node.name] = whole[: whole.index(ast.get_source_segment(source, methods[0]))] if methods else whole
+            name = node.name.replace("HerReplayBuffer", "ReplayBuffer")
+            found |= {f"{name}.{method.name}": ast.get_source_segment(source, method) for method in methods}
+    return found
 
 
 @pytest.mark.parametrize("other", [script for script in SCRIPTS if script != "ddpg_her_reengage"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same
-from ddpg import assert_gradient, forward, make_args, make_batch, make_networks, optimize
+from ddpg import assert_gradient, forward, make_args, make_batch, make_networks
 from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,30 +81,13 @@ def test_critic_loss_has_the_right_gradient_for_the_critic(module):
     assert_gradient(lambda: module.critic_loss(critic, target_critic, target_actor, batch, args)[0], critic)
 
 
-def test_losses_train_only_what_they_should(module):
+def test_the_critics_loss_has_no_gradient_for_the_targets(module):
+    """Even if their parameters could have one."""
     args = make_args(module, alpha=0.3)
-    critic, target_critic, actor, target_actor = networks = make_networks(module, args)
-    batch = make_batch(module)
-
-    def with_gradient():
-        seen = [any(p.grad is not None and p.grad.any() for p in network.parameters()) for network in networks]
-        for network in networks:
-            network.zero_grad()
-        return seen
-
-    # Even if the targets' parameters could have a gradient, none reaches them from the critic's loss.
-    module.critic_loss(critic, target_critic, target_actor, batch, args)[0].backward()
-    assert with_gradient() == [True, False, False, False]
-
-    weights = [p.clone() for p in critic.parameters()]
-    optimizer = torch.optim.Adam(actor.parameters(), lr=0.01)
-    before = [p.clone() for p in actor.parameters()]
-    optimize(actor, optimizer, module.actor_loss(actor, critic, batch, args))
-    assert all(p.grad is None for p in critic.parameters())
-    assert_same([p.detach() for p in critic.parameters()], [p.detach() for p in weights])
-    steps = [(p - q).abs().max().item() for p, q in zip(actor.parameters(), before, strict=True)]
-    assert steps == pytest.approx([0.01] * len(steps), rel=1e-3)  # Adam's first step is the learning rate
-    assert with_gradient() == [False, False, True, False]
+    critic, target_critic, _, target_actor = networks = make_networks(module, args)
+    module.critic_loss(critic, target_critic, target_actor, make_batch(module), args)[0].backward()
+    reached = [any(p.grad is not None and p.grad.any() for p in network.parameters()) for network in networks]
+    assert reached == [True, False, False, False]
 
 
 def test_networks_have_the_published_layers(module):

@@ -324,6 +324,57 @@ def test_the_full_buffer_is_small_and_returns_what_was_put_in():
     assert all(column.dtype == np.float32 for column in sample)
 
 
+def test_samples_are_what_happened_as_the_networks_see_it():
+    """Of the newest episodes, which end early and terminate; with and without normalisation."""
+    args = make_args(env_id="goal_envs:SetOfWalk-v0", buffer_size=14 * 20, alpha=0.1)
+    env, rng = multi.make_env(args), np.random.default_rng(0)
+    vector_env, buffer = multi.make_vector_env(env, 4), multi.ReplayBuffer(env, args, None)
+    raw_policy, policy = (multi.Policy(env, multi.replace(args, normalize=normalize)) for normalize in (False, True))
+    played = [multi.play(lambda _: rng.uniform(-1, 1, (4, 2)), env, vector_env, (0, i)) for i in range(8)]
+    for episodes in played:
+        buffer.add(episodes)
+        policy.update_normalizers(episodes)
+    newest = {int(episode["observation"][0, 0, 0]): episode for episode in np.concatenate(played)[-20:]}
+    samples = []
+    for each in (raw_policy, policy):
+        buffer.rng = np.random.default_rng(1)
+        samples.append(multi.Batch(*(column.cpu().numpy() for column in buffer.sample(400, each))))
+    raw, normalised = samples
+    tags, steps = raw.observation[:, :2].astype(int).T
+    assert set(tags) == set(newest)
+    for i, (tag, step) in enumerate(zip(tags, steps, strict=True)):
+        assert step < newest[tag]["length"]
+        for name in ("action", "reward", "terminated"):
+            np.testing.assert_array_equal(getattr(raw, name)[i], newest[tag][name][step])
+    assert 0 < raw.terminated.mean() < 1
+    for name in raw._fields:
+        expected = getattr(raw, name)
+        if name in ("observation", "next_observation", "goal"):
+            norm = policy.goal_norm if name == "goal" else policy.observation_norm
+            expected = np.clip((expected - norm.mean.numpy()) / norm.std.numpy(), -5, 5)
+        np.testing.assert_allclose(getattr(normalised, name), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_exploration_adds_noise_and_replaces_some_actions():
+    env, rng, n = gym.make("goal_envs:SetOfWalk-v0"), np.random.default_rng(0), 50_000
+    policy = multi.Policy(env, make_args(exploration_noise=0.1))
+    with torch.no_grad():
+        for parameter in policy.actor.net.parameters():
+            parameter.zero_()
+        policy.actor.net[-1].bias.copy_(torch.tensor([0.5, -0.9]).atanh())
+    spaces = env.observation_space.spaces.items()
+    observation = {name: np.zeros((n, *space.shape), space.dtype) for name, space in spaces}
+    action = policy(observation)
+    np.testing.assert_allclose(action, np.tile([0.5, -0.9], (n, 1)), rtol=1e-6)
+    noisy = policy.explore(observation, 0.0, rng)
+    assert noisy[:, 0].mean() == pytest.approx(0.5, abs=0.005)
+    assert noisy[:, 0].std() == pytest.approx(0.1, rel=0.03)
+    assert abs(np.corrcoef(noisy[noisy[:, 1] > -1].T)[0, 1]) < 0.02  # each number has noise of its own
+    assert noisy.min() == -1  # clipped
+    mixed = policy.explore(observation, 1.0, rng)
+    assert mixed.std(axis=0) == pytest.approx([1 / np.sqrt(3)] * 2, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -194,16 +194,6 @@ def test_small_temperatures_approach_the_maximum_away_from_ties():
     assert terms[2] != pytest.approx(terms[0], rel=0.01)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-3, 0.5, 100.0])
-def test_soft_value_lies_between_mean_and_maximum(temperature):
-    q = torch.randn(50, ACTIONS, dtype=torch.float64)
-    value = dqn.soft_value(q, temperature)
-    assert value.shape == (50,)
-    assert ((q.mean(-1) <= value) & (value <= q.amax(-1) + 1e-12)).all()
-    expected = {0.0: q.amax(-1), 100.0: q.mean(-1)}.get(temperature, value)
-    torch.testing.assert_close(value, expected, rtol=0, atol=0.05)
-
-
 def test_termination_stops_the_bootstrap_and_its_gradient():
     args = make_args(dqn)
     networks, batch = make_networks(args), make_batch(rewards=(-1.0,))

@@ -1,8 +1,8 @@
 """Every script learns a small task: from the command line, with the goal gradient and without.
 
 Processors differ in the last bits, so a run on another one is like a run with another seed: the thresholds leave room.
-benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much: the smallest values were 0.96
-(DDPG), 0.70 (SAC), 0.99 (DQN) and 4.2 (Multi).
+benchmarks/learning_margin.py runs these tasks with twenty seeds and prints how much: the smallest rises were 0.96
+(DDPG), 0.70 (SAC), 0.97 (DQN) and 2.4 (Multi).
 """
 
 import pytest
@@ -23,24 +23,21 @@ SETS = (
     "--learning-rate 2e-3 --tau 0.02 --buffer-size 4000"
 )
 RATE = "success_rate"
-TASKS = [  # script, flags, what is measured, less than this at first, at least this in the end
-    ("ddpg_her", SEEK, RATE, 0.3, 0.7),
-    ("ddpg_her_reengage", SEEK, RATE, 0.3, 0.7),
-    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.3, 0.5),
-    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.3, 0.5),
-    ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.4, 0.7),
-    ("dqn_her_reengage", BITS, RATE, 0.4, 0.7),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 3.5, 3.5),
-    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 3.5, 3.5),
+TASKS = [  # script, flags, what is measured, and by how much it rises at least
+    ("ddpg_her", SEEK, RATE, 0.6),
+    ("ddpg_her_reengage", SEEK, RATE, 0.6),
+    ("sac_her_reengage", f"{SEEK} --alpha 0", RATE, 0.4),
+    ("sac_her_reengage", f"{SEEK} --alpha 0.1", RATE, 0.4),
+    ("dqn_her_reengage", f"{BITS} --alpha 0", RATE, 0.6),
+    ("dqn_her_reengage", BITS, RATE, 0.6),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0", "episodic_return", 1.0),
+    ("ddpg_multi_reengage", f"{SETS} --alpha 0.1", "episodic_return", 1.0),
 ]
 
 
-@pytest.mark.parametrize(
-    ("script", "flags", "column", "at_first", "in_the_end"), TASKS, ids=[task[0] for task in TASKS]
-)
-def test_learns(run, tmp_path, script, flags, column, at_first, in_the_end):
+@pytest.mark.parametrize(("script", "flags", "column", "rise"), TASKS, ids=[task[0] for task in TASKS])
+def test_learns(run, tmp_path, script, flags, column, rise):
     finished = run(script, COMMON, flags)
     assert finished.status == 0, finished.err
     values = [float(row[column]) for row in evaluations(tmp_path / "runs" / "r")]
-    assert values[0] < at_first
-    assert values[-1] >= in_the_end
+    assert values[-1] >= values[0] + rise

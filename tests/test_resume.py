@@ -37,18 +37,20 @@ WALK = (
     "--normalize --random-action-probability 0.2"
 )
 FETCH = "--env-id FetchReach-v4 --num-envs 2 --eval-frequency 100 --learning-starts 100 --eval-episodes 2"
-MAZE = (
-    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":40} --c-low 0 --eval-frequency 100 '
-    "--learning-starts 100 --eval-episodes 2"
-)
-KINDS = {"hand": HAND, "walk": WALK, "fetch": FETCH, "maze": MAZE}
+KINDS = {"hand": HAND, "walk": WALK, "fetch": FETCH}
+
+
+@pytest.fixture(params=SCRIPTS[1:])
+def script(request):
+    """What this is about is the same text in ddpg_her.py as in ddpg_her_reengage.py (test_common.py)."""
+    return request.param
 
 
 def flags_of(script, kind):
     """The flags of a kind of run, for a script that may not have all of them."""
     if kind.startswith("seek"):
         return f"{SEEK[script]} --num-envs {kind.removeprefix('seek')} --buffer-size 130"
-    flags = fitting(script, KINDS[kind] if "reengage" in script else KINDS[kind].replace("--c-low 0", ""))
+    flags = fitting(script, KINDS[kind])
     if script in DISCRETE + SETS and "goal_envs" not in flags:
         pytest.skip("an environment of another kind")
     if kind == "fetch" and script not in DISTINCT:
@@ -56,14 +58,9 @@ def flags_of(script, kind):
     return flags
 
 
-@pytest.mark.parametrize("kind", ["seek1", "walk", "hand"])
-def test_the_same_seed_gives_the_same_run(train, script, kind):
-    flags = flags_of(script, kind)
-    one, again, other = (
-        train(script, name, flags, f"--total-timesteps 240 --seed {seed}")
-        for name, seed in (("a", 5), ("b", 5), ("c", 6))
-    )
-    assert_same_runs(one, again)
+def test_another_seed_gives_another_run(train, script):
+    """That the same seed gives the same run is what all tests below are about."""
+    one, other = (train(script, f"{seed}", SEEK[script], f"--total-timesteps 100 --seed {seed}") for seed in (5, 6))
     with pytest.raises(AssertionError):
         assert_same(learned(one), learned(other))
 
@@ -91,10 +88,8 @@ def interrupt(started, folder, number, at_least=2):
         ("seek1", signal.SIGINT),
         ("seek3", signal.SIGTERM),
         ("walk", signal.SIGINT),
-        ("walk", signal.SIGTERM),
         ("hand", signal.SIGTERM),
         ("fetch", signal.SIGINT),
-        ("maze", signal.SIGINT),
     ],
 )
 def test_interrupted_twice_and_resumed(start, run, train, tmp_path, script, kind, number):
@@ -132,7 +127,7 @@ def test_killed_and_resumed_from_a_periodic_checkpoint(start, run, train, tmp_pa
     assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {total}"))
 
 
-@pytest.mark.parametrize("kind", ["seek1", "walk", "hand"])
+@pytest.mark.parametrize("kind", ["seek1", "walk"])
 def test_a_finished_run_can_be_made_longer(run, train, script, kind):
     flags = flags_of(script, kind)
     # Totals that are evaluated anyway, so that both have the same rows.
@@ -145,11 +140,11 @@ def test_a_finished_run_can_be_made_longer(run, train, script, kind):
 
 
 def test_the_time_of_a_run_goes_on_where_it_is_resumed(run, train):
-    folder = train("ddpg_her", "r", SEEK["ddpg_her"], "--total-timesteps 60")
+    folder = train(SCRIPTS[1], "r", SEEK[SCRIPTS[1]], "--total-timesteps 60")
     saved = checkpoint(folder)
     saved["counters"]["seconds"] = 1000.0
     torch.save(saved, folder / "checkpoint.pt")
-    assert run("ddpg_her", "--resume runs/r --total-timesteps 100").status == 0
+    assert run(SCRIPTS[1], "--resume runs/r --total-timesteps 100").status == 0
     seconds = [float(row.rpartition(",")[2]) for row in (folder / "evaluations.csv").read_text().split()[1:]]
     assert seconds[0] < 1000 < seconds[-1]
 
@@ -169,28 +164,10 @@ def test_a_signal_before_anything_happened(start, run, train, tmp_path, script):
     assert checkpoint(folder)["counters"]["global_step"] == 0
 
 
-def test_no_checkpoint_is_ever_half_written(start, run, tmp_path, script):
-    """Killed at any moment, also while it saves."""
-    folder = tmp_path / "runs" / "r"
-    started = start(
-        script,
-        SMALL,
-        SEEK[script],
-        "--checkpoint-frequency 1 --total-timesteps 1000000 --run-name r --learning-starts 5",
-    )
-    for _ in range(4):
-        interrupt(started, folder, signal.SIGKILL, at_least=rows(folder) + 1)
-        before = checkpoint(folder)["counters"]["global_step"]
-        started = start(script, "--resume runs/r")
-    interrupt(started, folder, signal.SIGTERM, at_least=rows(folder) + 1)  # it runs, and catches signals
-    assert checkpoint(folder)["counters"]["global_step"] >= before
-    assert not list(folder.glob("*.tmp"))
-
-
 def test_a_second_signal_stops_at_once(start, tmp_path, script):
     """In the middle of a round of very many updates; the checkpoint of the round before holds."""
     folder = tmp_path / "runs" / "r"
-    flags = "--utd-ratio 100000 --total-timesteps 1000000 --run-name r"
+    flags = "--utd-ratio 100000 --learning-starts 0 --total-timesteps 1000000 --run-name r"
     started = start(script, SEEK[script], flags)
     deadline = time.monotonic() + 100
     while not (folder / "checkpoint.pt").exists():
@@ -235,7 +212,7 @@ def test_signals_reach_the_processes_of_the_environments_too(run, tmp_path, scri
 def test_disk_full(tmp_path, script):
     """The limit on a file's size stands for it: the first checkpoint fits, one with more episodes does not."""
     flags = (
-        f"{SMALL} {SEEK[script]} --run-name r --total-timesteps 4000 --checkpoint-frequency 500 --buffer-size 100000 "
+        f"{SMALL} {SEEK[script]} --run-name r --total-timesteps 8000 --checkpoint-frequency 500 --buffer-size 100000 "
         "--utd-ratio 0.05"
     )
     command = f"ulimit -f 150; exec {sys.executable} {ROOT}/{script}.py {shlex.join(flags.split())}"
@@ -246,7 +223,7 @@ def test_disk_full(tmp_path, script):
     assert "checkpoint.pt cannot be written" in finished.stderr
     assert sorted(path.name for path in folder.glob("*.pt")) == ["checkpoint.pt", "policy.pt"]
     assert not list(folder.glob("*.tmp"))
-    assert checkpoint(folder)["counters"]["global_step"] < 4000
+    assert checkpoint(folder)["counters"]["global_step"] < 8000
 
 
 # ------------------------------------------------------------------------------------------------------- divergence
@@ -305,7 +282,7 @@ SCHEDULES = [(1, 1, 40, 100), (1, 0.43, 0, 100), (3, 1, 40, 120), (4, 0.21, 41, 
 
 @pytest.mark.parametrize(
     ("script", "num_envs", "utd_ratio", "learning_starts", "total"),
-    [*((SCRIPTS[0], *schedule) for schedule in SCHEDULES), *((script, *SCHEDULES[3]) for script in SCRIPTS[1:])],
+    [*((SCRIPTS[1], *schedule) for schedule in SCHEDULES), *((script, *SCHEDULES[3]) for script in SCRIPTS[2:])],
 )
 def test_as_many_updates_as_were_ordered(train, script, num_envs, utd_ratio, learning_starts, total):
     """utd_ratio for each step from learning_starts on; what is left over is not lost."""

@@ -5,7 +5,6 @@ import functools
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -298,19 +297,9 @@ def test_q_of_the_slipping_environment_solves_its_bellman_equation(slip):
 SMALL = ["--quick", "--dims", "6", "16", "--seed", "9"]
 
 
-@pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
-    """Folders and exit statuses of two runs with the same seed."""
-    folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
-    return folders, [theory_check.main([*SMALL, "--out", str(folder)]) for folder in folders]
-
-
-def test_the_theory_holds_in_small_dimensions(two_runs):
-    assert two_runs[1] == [0, 0]
-
-
-def test_same_seed_same_files(two_runs):
-    first, second = two_runs[0]
+def test_the_theory_holds_in_small_dimensions_and_the_same_seed_writes_the_same_files(tmp_path):
+    first, second = folders = [tmp_path / name for name in ("first", "second")]
+    assert [theory_check.main([*SMALL, "--out", str(folder)]) for folder in folders] == [0, 0]
     written = sorted(path.name for path in first.iterdir())
     assert written == [f"theory_check{end}" for end in (".csv", ".png", ".svg", "_bias.csv", "_exponents.csv")]
     for name in written:
@@ -360,8 +349,8 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path):
     # Shells start background jobs with SIGINT ignored, and so would be what the tests start.
     listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listening)
-    while "theory_check:" not in process.stderr.read(20):  # the progress bar
-        time.sleep(0.1)
+    while "theory_check:" not in (read := process.stderr.read(20)):  # the progress bar
+        assert read, "it has ended"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 130
