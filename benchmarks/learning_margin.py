@@ -43,7 +43,7 @@ def main() -> None:
     frame = pd.DataFrame(rows).assign(date=datetime.date.today(), machine=machine())
     frame.to_csv(RESULTS / "learning_margin.csv", index=False)
     for script, flags, _, rise in TASKS:
-        rows = frame[(frame.script == script) & (frame.flags == flags)]
+        rows = frame[(frame.script == script) & (frame["flags"] == flags)]
         print(f"{script:20} {(rows['last'] - rows['first']).min():.2f} at least; the test asks for {rise}")
 
 
