@@ -224,7 +224,7 @@ class HerReplayBuffer:
             action=tensor(stored["action"][episode, step]),
             reward=tensor(reward),
             next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
-            terminated=tensor(stored["terminated"][episode, step]),  # as observed, whatever the goal
+            terminated=tensor(stored["terminated"][episode, step]),  # as observed: hindsight goals end nothing
             goal=policy.goal(goal),
         )
 
@@ -416,8 +416,9 @@ def check_env(env: gym.Env, args: Args) -> None:
     parts = ("observation", "achieved_goal", "desired_goal")
     boxes = isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(part), gym.spaces.Box) for part in parts)
     require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
-    same = space["achieved_goal"].shape == space["desired_goal"].shape
-    require(same, f"{args.env_id} has desired goals of another shape than achieved ones")
+    achieved, desired = (space[part] for part in parts[1:])
+    same = achieved.shape == desired.shape and np.can_cast(achieved.dtype, desired.dtype, "same_kind")
+    require(same, f"{args.env_id} has desired goals of another shape or type than achieved ones")
     bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded() and actions.dtype.kind == "f"
     require(bounded, f"{args.env_id} needs a bounded float action Box (discrete: dqn_her_reengage.py), not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
@@ -440,8 +441,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
     same = np.allclose(reward, [step[1] for step in steps], atol=1e-5)
     require(same, f"{args.env_id}: the rewards of steps are not those of compute_reward, which hindsight goals have")
-    fits = not args.clip_target or max(*reward, *reached) <= 0
-    require(fits, f"{args.env_id}: --clip-target needs rewards of at most 0; a reached goal has {reached[0]:g}")
+    fits = not args.clip_target or all(-1 <= each <= 0 for each in (*reward, *reached))
+    require(fits, f"{args.env_id}: --clip-target needs rewards from −1 to 0, not {reward[0]:g} and {reached[0]:g}")
 
 
 def make_vector_env(env: gym.Env, num_envs: int) -> VectorEnv:

@@ -10,8 +10,9 @@ the Q-network minimises the mean over the batch of
 
     Huber(Q_θ(s, a, g) − y_0(g))  +  α · 1[R(s', g) = c_low] · ‖∇_g Q_θ(s, a, g) − ∇_g y_τ(g)‖²         (Eq. 29 to 33)
 
-τ is --temperature; --soft-target both has y_τ in both terms. For dense rewards (--dense) the indicator is dropped and
-∇_g y_τ includes ∇_g R. `critic_loss` is the method; --alpha 0 is DQN+HER.
+τ is --temperature; --soft-target both has y_τ in both terms, and both-sampled explores by that softmax as well. For
+dense rewards (--dense) the indicator is dropped and ∇_g y_τ includes ∇_g R. `critic_loss` is the method; --alpha 0 is
+DQN+HER.
 
     python dqn_her_reengage.py --env-id BitFlip-v0
 """
@@ -53,7 +54,7 @@ class Args:
     env_kwargs: str = "{}"  # keywords of the environment as JSON, such as '{"max_episode_steps": 20}'
     alpha: float = 0.01  # weight α of the goal-gradient loss, summed over goal dimensions; 0 is plain DQN+HER
     temperature: float = 0.5  # of the soft target's softmax (the paper's τ, unlike tau below); 0 is the plain maximum
-    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # used in that term, both, or exploration too
+    soft_target: Literal["gradient", "both", "both-sampled"] = "gradient"  # where y_τ is; sampled: also in exploration
     c_low: float = -1.0  # reward of a goal that is not reached: only these transitions count in the goal-gradient loss
     dense: bool = False  # the reward is −‖achieved − goal‖₂: use its gradient, and count all transitions (Eq. 8)
     seed: int = 1  # seed of everything random
@@ -85,9 +86,9 @@ class Args:
 
 BIT_FLIP = dict(  # 40 updates, by which the target moves 0.05, after a round of 16 episodes
     num_envs=16, hidden_layers=1, batch_size=128, tau=0.00128, learning_starts=0, normalize=False,
-    eval_episodes=100, checkpoint_frequency=400_000,
+    eval_episodes=100,
 )  # fmt: skip
-PAPER_SETTINGS = {
+PAPER_SETTINGS = {  # α is 1/d
     "BitFlip-v0": BIT_FLIP | dict(alpha=1 / 40, utd_ratio=40 / 640, total_timesteps=1_600_000, eval_frequency=40_000),
     "BitFlip20-v0": BIT_FLIP | dict(alpha=1 / 20, utd_ratio=40 / 320, total_timesteps=200_000, eval_frequency=2_000),
 }
@@ -146,7 +147,7 @@ def critic_loss(
 
     q = q_network(batch.observation, goal).gather(-1, batch.action).squeeze(-1)
     target = bellman_target(0 if args.soft_target == "gradient" else args.temperature)
-    loss = F.huber_loss(q, target.detach())
+    loss = F.huber_loss(q, target.detach())  # e²/2 for small e, so that α weighs twice as much as beside e²
     metrics = dict(value_loss=loss.detach(), q=q.detach().mean())
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(bellman_target(args.temperature).sum(), goal)
@@ -186,7 +187,8 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
     episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # until it is told
     while running.any():
         action, t = act(observation), episodes["length"].max()  # steps so far
-        observation, reward, terminated, truncated, infos = vector_env.step(env.action_space.start + action[:, 0])
+        numbers = (env.action_space.start + action[:, 0]).astype(env.action_space.dtype)
+        observation, reward, terminated, truncated, infos = vector_env.step(numbers)
         for name in ("observation", "achieved_goal"):
             episodes[name][running, t + 1] = observation[name][running]
         for name, part in (("action", action), ("reward", reward), ("terminated", terminated)):
@@ -233,7 +235,7 @@ class HerReplayBuffer:
             action=tensor(stored["action"][episode, step], dtype=torch.int64),
             reward=tensor(reward),
             next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
-            terminated=tensor(stored["terminated"][episode, step]),  # as observed, whatever the goal
+            terminated=tensor(stored["terminated"][episode, step]),  # as observed: hindsight goals end nothing
             goal=policy.goal(goal),
             reward_gradient=reward_gradient,
         )
@@ -315,10 +317,10 @@ class Policy(nn.Module):
         return self.q_values(observation).argmax(-1, keepdims=True)
 
     def explore(self, observation: dict, random_probability: float, rng: np.random.Generator) -> np.ndarray:
-        """ε-greedy actions, (num_envs, 1); both-sampled draws from softmax(Q / τ) where ε does not."""
+        """ε-greedy actions, (num_envs, 1); both-sampled draws from softmax(Q / τ) instead of the greedy one."""
         q = self.q_values(observation)
         if self.args.soft_target == "both-sampled":
-            q = q + self.args.temperature * rng.gumbel(size=q.shape)  # whose largest is such a sample
+            q = q + self.args.temperature * rng.gumbel(size=q.shape)  # Gumbel-max: its argmax is a draw
         replaced = rng.random((len(q), 1)) < random_probability
         return np.where(replaced, rng.integers(q.shape[1], size=(len(q), 1)), q.argmax(-1, keepdims=True))
 
@@ -423,10 +425,11 @@ def check_env(env: gym.Env, args: Args) -> None:
     parts = ("observation", "achieved_goal", "desired_goal")
     boxes = isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(part), gym.spaces.Box) for part in parts)
     require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
-    same = space["achieved_goal"].shape == space["desired_goal"].shape
-    require(same, f"{args.env_id} has desired goals of another shape than achieved ones")
+    achieved, desired = (space[part] for part in parts[1:])
+    same = achieved.shape == desired.shape and np.can_cast(achieved.dtype, desired.dtype, "same_kind")
+    require(same, f"{args.env_id} has desired goals of another shape or type than achieved ones")
     discrete = isinstance(actions, gym.spaces.Discrete)
-    require(discrete, f"{args.env_id} needs Discrete actions (continuous: use ddpg_her_reengage.py), not {actions}")
+    require(discrete, f"{args.env_id} needs Discrete actions (continuous: ddpg_her_reengage.py), not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
@@ -447,8 +450,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
     same = np.allclose(reward, [step[1] for step in steps], atol=1e-5)
     require(same, f"{args.env_id}: the rewards of steps are not those of compute_reward, which hindsight goals have")
-    fits = not args.clip_target or max(*reward, *reached) <= 0
-    require(fits, f"{args.env_id}: --clip-target needs rewards of at most 0; a reached goal has {reached[0]:g}")
+    fits = not args.clip_target or all(-1 <= each <= 0 for each in (*reward, *reached))
+    require(fits, f"{args.env_id}: --clip-target needs rewards from −1 to 0, not {reward[0]:g} and {reached[0]:g}")
     known = args.alpha == 0 or args.dense or args.c_low in reward
     require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
     distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)

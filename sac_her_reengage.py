@@ -70,7 +70,7 @@ class Args:
     her_strategy: Literal["future", "final", "episode", "random"] = "future"  # steps whose achieved goals become goals
     her_k: int = 4  # hindsight goals per original goal: k/(k + 1) of a batch is relabelled; 0 is plain SAC
     normalize: bool = True  # normalise observations and goals by their running mean and standard deviation
-    clip_target: bool = False  # clip the target to [−1/(1 − γ), 0], the range of returns of {−1, 0} rewards
+    clip_target: bool = False  # clip the target to [−1/(1 − γ), 0]; soft values leave this range: not recommended
     eval_frequency: int = 5_000  # environment steps between evaluations
     run_name: str = ""  # name of the folder under runs/; default: environment, script, seed and time
     # What follows may change when a run is resumed or evaluated.
@@ -115,7 +115,7 @@ class Actor(nn.Module):
         """Reparameterised actions, (batch, action_dim), and their log-probability, (batch,)."""
         mean, log_std = self.net(torch.cat([observation, goal], dim=-1)).chunk(2, dim=-1)
         log_std = log_std.clamp(-20, 2)
-        noise = torch.randn_like(mean)  # in a CUDA graph as well anew at every call
+        noise = torch.randn_like(mean)  # drawn anew at every replay of a CUDA graph, too
         x = mean + log_std.exp() * noise
         log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         log_prob = log_prob - 2 * (math.log(2) - x - F.softplus(-2 * x))  # log(1 − tanh²x), finite where tanh x is ±1
@@ -135,14 +135,14 @@ class Critic(nn.Module):
 
 
 class Temperature(nn.Module):
-    """The weight η of the entropy, a positive number."""
+    """The weight η > 0 of the entropy; its logarithm is what is trained."""
 
     def __init__(self, start: float):
         super().__init__()
         self.log = nn.Parameter(torch.tensor(math.log(start)))
 
     def forward(self) -> Tensor:
-        return self.log.exp()
+        return self.log.exp().detach()
 
 
 class Batch(NamedTuple):
@@ -165,12 +165,12 @@ def critic_loss(
     with torch.set_grad_enabled(args.alpha > 0):
         next_action, next_log_prob = actor.sample(batch.next_observation, goal)
         next_q = torch.minimum(*target_critic(batch.next_observation, next_action, goal))
-        next_value = next_q - temperature().detach() * next_log_prob
+        next_value = next_q - temperature() * next_log_prob
         target = batch.reward + args.gamma * (1 - batch.terminated) * next_value
         if args.clip_target:
             target = target.clamp(-1 / (1 - args.gamma), 0)
     qs = critic(batch.observation, batch.action, goal)
-    loss = 0.5 * sum(F.mse_loss(q, target.detach()) for q in qs)  # Eq. 4, for both
+    loss = 0.5 * sum(F.mse_loss(q, target.detach()) for q in qs)  # ½ as in SAC; Eq. 4 with the soft target
     metrics = dict(value_loss=loss.detach(), q=torch.cat(qs).detach().mean())
     if args.alpha > 0:
         (target_gradient,) = torch.autograd.grad(target.sum(), goal)  # through a', log π and the minimum
@@ -186,10 +186,10 @@ def critic_loss(
 
 
 def actor_loss(actor: Actor, critic: Critic, temperature: Temperature, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The actor's loss, and the policy's entropy for the temperature's."""
+    """The actor's loss, and the batch's mean entropy, which temperature_loss needs."""
     action, log_prob = actor.sample(batch.observation, batch.goal)
     q = torch.minimum(*critic(batch.observation, action, batch.goal))
-    loss = (temperature().detach() * log_prob - q).mean()
+    loss = (temperature() * log_prob - q).mean()
     return loss, -log_prob.detach().mean()
 
 
@@ -272,7 +272,7 @@ class HerReplayBuffer:
             action=tensor(stored["action"][episode, step]),
             reward=tensor(reward),
             next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
-            terminated=tensor(stored["terminated"][episode, step]),  # as observed, whatever the goal
+            terminated=tensor(stored["terminated"][episode, step]),  # as observed: hindsight goals end nothing
             goal=policy.goal(goal),
             reward_gradient=reward_gradient,
         )
@@ -329,7 +329,7 @@ class Policy(nn.Module):
         super().__init__()
         parts = [env.observation_space[name] for name in ("observation", "achieved_goal", "desired_goal")]
         observation_dim, achieved_dim, goal_dim, action_dim = map(gym.spaces.flatdim, [*parts, env.action_space])
-        self.args, self.dimensions = args, (observation_dim + achieved_dim, goal_dim, action_dim)
+        self.dimensions = (observation_dim + achieved_dim, goal_dim, action_dim)
         self.actor = Actor(*self.dimensions, args)
         self.observation_norm, self.goal_norm = (Normalizer(dim, args) for dim in self.dimensions[:2])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -399,11 +399,11 @@ def train(args: Args) -> Path:
             temperature_optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(target_parameters, parameters, args.tau)
-        return metrics | dict(actor_loss=loss_pi.detach(), entropy=entropy, temperature=temperature().detach())
+        return metrics | dict(actor_loss=loss_pi.detach(), entropy=entropy, temperature=temperature())
 
     update = CudaGraph(update) if policy.device.type == "cuda" else update
     run = Run(args, parts, rng)
-    torch.cuda.manual_seed(args.seed + run.global_step)  # a run that is continued draws other noise than at its start
+    torch.cuda.manual_seed(args.seed + run.global_step)  # checkpoints have only the CPU's generator
     while True:
         if run.due(args.eval_frequency):
             run.record(evaluate(policy, env, vector_env, args))
@@ -472,8 +472,9 @@ def check_env(env: gym.Env, args: Args) -> None:
     parts = ("observation", "achieved_goal", "desired_goal")
     boxes = isinstance(space, gym.spaces.Dict) and all(isinstance(space.get(part), gym.spaces.Box) for part in parts)
     require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
-    same = space["achieved_goal"].shape == space["desired_goal"].shape
-    require(same, f"{args.env_id} has desired goals of another shape than achieved ones")
+    achieved, desired = (space[part] for part in parts[1:])
+    same = achieved.shape == desired.shape and np.can_cast(achieved.dtype, desired.dtype, "same_kind")
+    require(same, f"{args.env_id} has desired goals of another shape or type than achieved ones")
     bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded() and actions.dtype.kind == "f"
     require(bounded, f"{args.env_id} needs a bounded float action Box (discrete: dqn_her_reengage.py), not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
@@ -496,8 +497,8 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
     same = np.allclose(reward, [step[1] for step in steps], atol=1e-5)
     require(same, f"{args.env_id}: the rewards of steps are not those of compute_reward, which hindsight goals have")
-    fits = not args.clip_target or max(*reward, *reached) <= 0
-    require(fits, f"{args.env_id}: --clip-target needs rewards of at most 0; a reached goal has {reached[0]:g}")
+    fits = not args.clip_target or all(-1 <= each <= 0 for each in (*reward, *reached))
+    require(fits, f"{args.env_id}: --clip-target needs rewards from −1 to 0, not {reward[0]:g} and {reached[0]:g}")
     known = args.alpha == 0 or args.dense or args.c_low in reward
     require(known, f"{args.env_id}: no reward equals --c-low {args.c_low:g}; the first one is {reward[0]:g}")
     distance = np.linalg.norm(flat(achieved_goal) - flat(desired_goal), axis=1)

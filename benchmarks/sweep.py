@@ -81,7 +81,7 @@ GRIDS = {
     "multi": [
         (seeds, MULTI, f"--env-id {env_id} --alpha {alpha:g}{flags} {SMALL}")
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
-        for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (3, best, " --separate-encoders"))
+        for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (5, best, " --separate-encoders"))
     ],
     # Whether the curves differ from the paper's because of who is evaluated
     "both_actors": [

@@ -68,6 +68,14 @@ class Whole(Walk):
         self.action_space = Box(-2, 4, (2, 1), np.int64)
 
 
+class Mixed(Walk):
+    """Desired goals are whole numbers, achieved ones are not."""
+
+    def __init__(self):
+        super().__init__("float32")
+        self.observation_space["desired_goal"] = Box(0, 100, (1, 2), np.int16)
+
+
 class OneGoal(Walk):
     """compute_reward takes one goal only."""
 
@@ -256,6 +264,7 @@ for name, limit in (("OneGoal", 14), ("Strict", 14), ("Poison", 5), ("Broken", 1
 gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
 gym.register("Whole-v0", entry_point="goal_envs:Whole", max_episode_steps=14)
+gym.register("Mixed-v0", entry_point="goal_envs:Mixed", max_episode_steps=14)
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
     register_discrete(name, 50, lambda name=name, **kwargs: gym.make(f"gymnasium_robotics:{name}", **kwargs).unwrapped)

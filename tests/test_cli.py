@@ -197,10 +197,11 @@ UNFIT = [
 FOR_SINGLE_GOALS = [
     ("--env-id DriveSeek-v0", ["DriveSeek-v0"]),
     ("--env-id NoisySeek-v0", ["NoisySeek-v0"]),
+    ("--env-id goal_envs:Mixed-v0", ["shape or type"]),
     ("--env-id goal_envs:OneGoal-v0", ["compute_reward"]),
     ("--env-id goal_envs:Strict-v0", ["compute_reward", "one goal"]),
     ('--env-id goal_envs:Walk-v0 --env-kwargs {"cost":0.1}', ["compute_reward"]),
-    ("--env-id goal_envs:Walk-v0 --clip-target", ["--clip-target", "at most 0"]),
+    ("--env-id goal_envs:Walk-v0 --clip-target", ["--clip-target", "from −1 to 0"]),
 ]
 FOR_SETS = [
     ("--env-id BitFlip-v0", ["BitFlip-v0", "goal sets"]),

@@ -231,7 +231,7 @@ class SpaceOnly(gym.Env):
         box = gym.spaces.Box(-1, 1, (GOAL,))
         observation = gym.spaces.Box(-1, 1, (OBSERVATION - GOAL,))
         self.observation_space = gym.spaces.Dict(observation=observation, achieved_goal=box, desired_goal=box)
-        self.action_space = gym.spaces.Discrete(ACTIONS, start=3)
+        self.action_space = gym.spaces.Discrete(ACTIONS, start=3, dtype=np.int32)
 
 
 @pytest.mark.parametrize(
