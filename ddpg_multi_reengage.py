@@ -32,6 +32,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -118,7 +119,7 @@ class SetEncoder(nn.Module):
         owner = real // gate.shape[1]  # the state that each goal belongs to
         rows = torch.cat([observation.index_select(0, owner), goal.flatten(0, 1).index_select(0, real)], dim=-1)
         encoded = torch.cat([self.net(part) for part in rows.split(self.PART)])  # (real goals, embedding_size)
-        # The gates come after the network, so that a gradient by them never goes through it.
+        # The gates come after the network, so that ∂Q/∂b needs no derivative of it.
         gated = gate.flatten().index_select(0, real).square().unsqueeze(1) * encoded
         return encoded.new_zeros(len(gate), encoded.shape[1]).index_add(0, owner, gated) / self.n_max
 
@@ -147,7 +148,7 @@ class PictureEncoder(nn.Module):
         self.net = nn.Sequential(convolutions, nn.Linear(convolutions(picture).shape[1], args.embedding_size))
 
     def forward(self, observation: Tensor, goal: Tensor, gate: Tensor) -> Tensor:
-        position, movement = observation[:, :4].split(2, dim=-1)  # the latter by a zero action (check_env)
+        position, movement = observation[:, :4].split(2, dim=-1)  # the latter by a zero action
         goals = self.draw((goal - self.low).round(), gate.square(), self.cells)
         points = [self.pixel(position), self.pixel(position + movement)]
         return self.net(torch.stack([torch.kron(goals, self.mark), *points], dim=1))
@@ -185,7 +186,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Action value Q(s, a, b), (batch,), of the embedding that its encoder makes."""
+    """Action value Q(s, a, b), (batch,). The caller runs its encoder, so that the actor can see the embedding too."""
 
     def __init__(self, observation_dim: int, goal_space: gym.spaces.Box, action_dim: int, args: Args):
         super().__init__()
@@ -263,7 +264,7 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
     observation, _ = vector_env.reset(seed=np.random.SeedSequence(key).generate_state(n).tolist())
     for name in ("observation", "achieved_goal"):
         episodes[name][:, 0] = observation[name]
-    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # until it is told
+    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # where infos do not tell
     while running.any():
         action, t = act(observation), episodes["length"].max()  # steps so far
         scaled = np.clip(low + (action.reshape(n, *low.shape) + 1) / 2 * (high - low), low, high).astype(low.dtype)
@@ -451,7 +452,7 @@ def train(args: Args) -> Path:
     return run.finish()
 
 
-# The algorithm ends here. What surrounds it is the same in all scripts: helpers, checks, runs, the command line. -----
+# The algorithm ends here. What surrounds it is the same in all scripts, but for check_env. ----------------------------
 
 SCRIPT = Path(__file__).stem
 SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
@@ -487,7 +488,8 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     try:
         env = gym.make(args.env_id, **json.loads(args.env_kwargs), **kwargs)
     except Exception as error:
-        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {error}") from error
+        why = f"{type(error).__name__} {error}"
+        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {why}") from error
     check_env(env, args)
     return env
 
@@ -500,12 +502,15 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(boxes, f"{args.env_id} is not multi-goal: observations must be a Dict of Boxes {', '.join(parts)}")
     rows = len(space["desired_goal"].shape) == 2 and space["desired_goal"].shape[1] > 1
     require(rows, f"{args.env_id} has no goal sets: desired goals must be rows of a gate and coordinates")
-    need = "--no-normalize, goals on a grid of 5 to 100 cells a side, observations (x, y, movement by a zero action)"
+    gates = env.reset(seed=0)[0]["desired_goal"][:, 0]
+    require(np.isin(gates, (0, 1)).all(), f"{args.env_id}: a gate, the first number of a goal, must be 0 or 1")
+    need = "--no-normalize, goals on a grid around 0 of 5 to 100 cells a side, observations (x, y and what 0 moves)"
     require(args.architecture != "cnn" or drawable(space, args), f"{args.env_id}: --architecture cnn needs {need}")
     bounded = isinstance(actions, gym.spaces.Box) and actions.is_bounded() and actions.dtype.kind == "f"
     require(bounded, f"{args.env_id} needs a bounded float action Box, not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
+    require(not args.capture_video or find_spec("imageio"), "--capture-video needs imageio: pip install imageio")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
     room = args.buffer_size >= 2 * args.num_envs * limit
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
@@ -517,6 +522,7 @@ def drawable(space: gym.spaces.Dict, args: Args) -> bool:
     """Whether PictureEncoder can draw the goals and the positions."""
     low, high = space["desired_goal"].low[0, 1:].astype(float), space["desired_goal"].high[0, 1:].astype(float)
     grid = len(low) == 2 and all((low == np.rint(low)) & (high - low >= 4) & (high - low < 100))
+    grid = grid and all((low <= 0) & (high >= 0))  # where padding is drawn, with the value 0
     return grid and space["observation"].shape == (4,) and not args.normalize
 
 
@@ -538,7 +544,7 @@ def check_rewards(env: gym.Env, args: Args) -> None:
         raise InputError(f"{args.env_id}: {name} fails on a batch: {type(error).__name__} {error}") from error
     shapes = f"{item_reward.shape}, not {goal.shape[:2]}"
     require(item_reward.shape == goal.shape[:2], f"{args.env_id}: {name} gives shape {shapes}")
-    largest = np.array_equal(item_reward.max(axis=1), rewards)
+    largest = np.allclose(item_reward.max(axis=1), rewards, atol=1e-5)
     require(largest, f"{args.env_id}: a reward is not the largest of {name}'s (Eq. 13)")
 
 

@@ -30,6 +30,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -221,7 +222,7 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
     observation, _ = vector_env.reset(seed=np.random.SeedSequence(key).generate_state(n).tolist())
     for name in ("observation", "achieved_goal"):
         episodes[name][:, 0] = observation[name]
-    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # until it is told
+    episodes["desired_goal"], episodes["success"] = observation["desired_goal"], np.nan  # where infos do not tell
     while running.any():
         action, t = act(observation), episodes["length"].max()  # steps so far
         scaled = np.clip(low + (action.reshape(n, *low.shape) + 1) / 2 * (high - low), low, high).astype(low.dtype)
@@ -272,7 +273,7 @@ class HerReplayBuffer:
             action=tensor(stored["action"][episode, step]),
             reward=tensor(reward),
             next_observation=policy.state(stored["observation"][episode, step + 1], next_achieved_goal),
-            terminated=tensor(stored["terminated"][episode, step]),  # as observed: hindsight goals end nothing
+            terminated=tensor(stored["terminated"][episode, step]),  # as observed, also with another goal
             goal=policy.goal(goal),
             reward_gradient=reward_gradient,
         )
@@ -425,7 +426,7 @@ def train(args: Args) -> Path:
     return run.finish()
 
 
-# The algorithm ends here. What surrounds it is the same in all scripts: helpers, checks, runs, the command line. -----
+# The algorithm ends here. What surrounds it is the same in all scripts, but for check_env. ----------------------------
 
 SCRIPT = Path(__file__).stem
 SIGNALS: list[int] = []  # SIGINT and SIGTERM, from when they come to the end of the round
@@ -461,7 +462,8 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     try:
         env = gym.make(args.env_id, **json.loads(args.env_kwargs), **kwargs)
     except Exception as error:
-        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {error}") from error
+        why = f"{type(error).__name__} {error}"
+        raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {why}") from error
     check_env(env, args)
     return env
 
@@ -479,6 +481,7 @@ def check_env(env: gym.Env, args: Args) -> None:
     require(bounded, f"{args.env_id} needs a bounded float action Box (discrete: dqn_her_reengage.py), not {actions}")
     pictures = "rgb_array" in env.metadata.get("render_modes", ())
     require(pictures or not args.capture_video, f"{args.env_id} cannot render rgb_array pictures for --capture-video")
+    require(not args.capture_video or find_spec("imageio"), "--capture-video needs imageio: pip install imageio")
     require(limit, f"{args.env_id} has no time limit: pass --env-kwargs '{{\"max_episode_steps\": 100}}'")
     room = args.buffer_size >= 2 * args.num_envs * limit
     require(room, f"--buffer-size must hold 2 episodes of {limit} steps per environment")
@@ -489,14 +492,16 @@ def check_env(env: gym.Env, args: Args) -> None:
         env.reset(seed=seed)
         steps.append(env.step(actions.sample()))
     achieved_goal, desired_goal = (np.stack([observation[part] for observation, *_ in steps]) for part in parts[1:])
-    compute_reward = partial(env.unwrapped.compute_reward, achieved_goal)
     try:
+        compute_reward = partial(env.unwrapped.compute_reward, achieved_goal)
         reward, reached = (np.asarray(compute_reward(goal, {})) for goal in (desired_goal, achieved_goal))
     except Exception as error:
         raise InputError(f"{args.env_id}: compute_reward fails on a batch: {type(error).__name__} {error}") from error
     require(reward.shape == (8,), f"{args.env_id}: compute_reward gives shape {reward.shape} for 8 goals")
     same = np.allclose(reward, [step[1] for step in steps], atol=1e-5)
     require(same, f"{args.env_id}: the rewards of steps are not those of compute_reward, which hindsight goals have")
+    more = (reached > reward).any()
+    require(more, f"{args.env_id}: compute_reward gives no more where the achieved goal is the desired one")
     fits = not args.clip_target or all(-1 <= each <= 0 for each in (*reward, *reached))
     require(fits, f"{args.env_id}: --clip-target needs rewards from −1 to 0, not {reward[0]:g} and {reached[0]:g}")
     known = args.alpha == 0 or args.dense or args.c_low in reward

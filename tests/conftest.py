@@ -45,6 +45,7 @@ SCRIPTS = list(SEEK)
 DISCRETE = ["dqn_her_reengage"]  # scripts for Discrete actions
 CONTINUOUS = [script for script in SCRIPTS if script not in DISCRETE]
 SETS = ["ddpg_multi_reengage"]  # scripts for sets of goals
+TARGET_ACTOR = ["ddpg_her", "ddpg_her_reengage"]  # scripts whose policy is the average of actors
 SINGLE = [script for script in SCRIPTS if script not in SETS]
 DISTINCT = ["ddpg_her_reengage", *DISCRETE, *SETS]  # enough where the text is the same in all scripts (test_common.py)
 

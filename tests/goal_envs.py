@@ -27,8 +27,9 @@ class Walk(GoalEnv):
     An observation says which episode and step it belongs to: ((tag, step), (x, y)).
     """
 
-    def __init__(self, dtype="int16", longest=12, cost=0.0, success="is_success"):
+    def __init__(self, dtype="int16", longest=12, cost=0.0, success="is_success", deaf=False):
         self.longest, self.success = longest, success
+        self.deaf = deaf  # compute_reward has a goal of its own, which is never reached
         self.cost = cost  # of a step, which compute_reward does not know
         self.high = 1 if dtype == "bool" else 100
         goal = Box(0, self.high, (1, 2), np.dtype(dtype))
@@ -49,6 +50,9 @@ class Walk(GoalEnv):
             achieved_goal=self.position.astype(dtype),
             desired_goal=self.goal.astype(dtype),
         )
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return super().compute_reward(achieved_goal, self.goal - 101 if self.deaf else desired_goal, info)
 
     def step(self, action):
         assert self.action_space.contains(action), action
@@ -81,6 +85,15 @@ class OneGoal(Walk):
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         return float(np.sum(achieved_goal != desired_goal) == 0)
+
+
+class Mute(gym.Env):
+    """Walk without compute_reward."""
+
+    def __init__(self):
+        env = Walk()
+        self.reset, self.step = env.reset, env.step
+        self.observation_space, self.action_space = env.observation_space, env.action_space
 
 
 class Strict(Walk):
@@ -141,12 +154,12 @@ class Broken(Walk):
 class Sets(gym.Env):
     """One to three goals on a line; reward 1 within 0.25 of any of them. What is odd about it is a keyword."""
 
-    def __init__(self, goals=None, changing=False, per_goal=True, reward=None, columns=3):
+    def __init__(self, goals=None, changing=False, per_goal=True, reward=None, columns=3, gate=1.0):
         box = Box(-50_000, 50_000, (1,), np.float64)
         sets = Box(np.tile([0.0, -50_000], (3, 1)), np.tile([1.0, 50_000], (3, 1)), dtype=np.float64)
         self.observation_space = Dict(observation=box, achieved_goal=box, desired_goal=sets)
         self.action_space = Box(-0.5, 0.5, (1,), np.float32)
-        self.goals, self.changing, self.odd_reward, self.columns = goals, changing, reward, columns
+        self.goals, self.changing, self.odd_reward, self.columns, self.gate = goals, changing, reward, columns, gate
         if per_goal:
             self.compute_item_reward = self.item_reward
 
@@ -162,7 +175,7 @@ class Sets(gym.Env):
         super().reset(seed=seed)
         self.state, self.steps, self.goal = np.zeros(1), 0, np.zeros((3, 2))
         goals = self.np_random.uniform(-2, 2, self.np_random.integers(1, 4)) if self.goals is None else self.goals
-        self.goal[: len(goals)] = np.column_stack([np.ones(len(goals)), goals])
+        self.goal[: len(goals)] = np.column_stack([np.full(len(goals), self.gate), goals])
         return self.observation(), {}
 
     def step(self, action):
@@ -265,6 +278,7 @@ gym.register("Sets-v0", entry_point="goal_envs:Sets", max_episode_steps=8)
 gym.register("Endless-v0", entry_point="goal_envs:Walk")
 gym.register("Whole-v0", entry_point="goal_envs:Whole", max_episode_steps=14)
 gym.register("Mixed-v0", entry_point="goal_envs:Mixed", max_episode_steps=14)
+gym.register("Mute-v0", entry_point="goal_envs:Mute", max_episode_steps=14)
 register_discrete("Endless-v0", None, Walk)
 for name in ("FetchReach-v4", "FetchReachDense-v4"):
     register_discrete(name, 50, lambda name=name, **kwargs: gym.make(f"gymnasium_robotics:{name}", **kwargs).unwrapped)
@@ -282,4 +296,10 @@ class Wander(Walk):
         return observation, reward, False, truncated, info
 
 
+def wordless():
+    """What cannot be made, and does not say why."""
+    raise AssertionError
+
+
+gym.register("Wordless-v0", entry_point=wordless)
 gym.register("Wander-v0", entry_point="goal_envs:Wander", max_episode_steps=14)

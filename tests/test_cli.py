@@ -22,6 +22,7 @@ from conftest import (
     SETS,
     SINGLE,
     SMALL,
+    TARGET_ACTOR,
     TESTS,
     all_finite,
     assert_same,
@@ -175,6 +176,7 @@ BAD_ENVIRONMENTS = [  # that cannot be made, which is the same text in all scrip
     ("--env-id a/b/c:d", ["a/b/c:d"]),
     ("--env-id=", ["environment"]),
     ("--env-id FetchReach-v1", ["FetchReach-v1"]),
+    ("--env-id goal_envs:Wordless-v0", ["cannot be made", "AssertionError"]),
     ("--env-kwargs {d:7}", ["--env-kwargs", "JSON"]),
     ("--env-kwargs [7]", ["--env-kwargs", "JSON"]),
     ("--env-kwargs 7", ["--env-kwargs", "JSON"]),
@@ -201,6 +203,7 @@ FOR_SINGLE_GOALS = [
     ("--env-id goal_envs:OneGoal-v0", ["compute_reward"]),
     ("--env-id goal_envs:Strict-v0", ["compute_reward", "one goal"]),
     ('--env-id goal_envs:Walk-v0 --env-kwargs {"cost":0.1}', ["compute_reward"]),
+    ('--env-id goal_envs:Walk-v0 --env-kwargs {"deaf":true}', ["compute_reward", "no more"]),
     ("--env-id goal_envs:Walk-v0 --clip-target", ["--clip-target", "from −1 to 0"]),
 ]
 FOR_SETS = [
@@ -223,6 +226,7 @@ def test_bad_environments(run, tmp_path, script):
     elif script in SINGLE:
         cases.append(("--env-id BitFlip-v0", ["discrete", "dqn_her_reengage.py"]))
         cases.append(("--env-id goal_envs:Whole-v0", ["float", "int64"]))
+        cases.append(("--env-id goal_envs:Mute-v0", ["compute_reward fails", "AttributeError"]))
     check_refusals(run, tmp_path, script, cases)
 
 
@@ -407,11 +411,12 @@ def test_what_a_run_writes(run, tmp_path, script):
     assert [path.name for path in folder.parent.iterdir()] == ["r"]
 
     lines = (folder / "evaluations.csv").read_text().splitlines()
-    assert lines[0] == "global_step,success_rate,episodic_return,wall_seconds"
+    by_actor = ["success_rate_actor"] if script in TARGET_ACTOR else []
+    assert lines[0].split(",") == ["global_step", "success_rate", "episodic_return", *by_actor, "wall_seconds"]
     rows = evaluations(folder)
     assert [row["global_step"] for row in rows] == ["0", "500", "1000", "1030"]
     assert all(0 <= float(row["success_rate"]) <= 1 and abs(float(row["episodic_return"])) <= 10 for row in rows)
-    seconds = [float(line.split(",")[3]) for line in lines[1:]]
+    seconds = [float(line.split(",")[-1]) for line in lines[1:]]
     assert seconds == sorted(seconds)
 
     result = finished.out.splitlines()[-1]
@@ -422,7 +427,7 @@ def test_what_a_run_writes(run, tmp_path, script):
     (events,) = folder.glob("events.out.tfevents.*")
     log = EventAccumulator(str(events)).Reload()
     scalars = {"charts/success_rate", "charts/episodic_return", "charts/SPS"}
-    scalars |= {"losses/value_loss", "losses/q"}
+    scalars |= {"losses/value_loss", "losses/q", *(f"charts/{name}" for name in by_actor)}
     if script in CONTINUOUS:
         scalars.add("losses/actor_loss")
     if "reengage" in script:
@@ -443,6 +448,20 @@ def test_what_a_run_writes(run, tmp_path, script):
     assert saved["script"] == script
     assert saved["args"]["seed"] == 3
     assert saved["counters"]["global_step"] == 1030
+
+
+@pytest.mark.parametrize("script", TARGET_ACTOR)
+def test_an_evaluation_has_the_actor_beside_its_average(train, module, script):
+    folder = train(script, "r", '--env-id ContinuousSeek5-v0 --env-kwargs {"d":1} --total-timesteps 400',
+                   "--eval-frequency 20 --learning-starts 0")  # fmt: skip
+    saved, rows = checkpoint(folder), evaluations(folder)
+    args = module.Args(**saved["args"])
+    env = module.make_env(args)
+    policy = module.Policy(env, args)
+    policy.load_state_dict(saved["parts"]["policy"])
+    by_actor = module.evaluate(lambda seen: policy(seen, policy.actor), env, module.make_vector_env(env, 1), args)
+    assert float(rows[-1]["success_rate_actor"]) == by_actor["success_rate"]
+    assert any(row["success_rate_actor"] != row["success_rate"] for row in rows)
 
 
 def test_evaluate_repeats_the_last_evaluation(run, train, tmp_path, script):
@@ -506,6 +525,13 @@ def test_capture_video(run, tmp_path, script):
 def test_a_video_that_cannot_be_drawn_is_refused_at_once(run, tmp_path, script):
     flags = "--env-id goal_envs:Poison-v0 --capture-video --total-timesteps 60"
     refused(run(script, SMALL, fitting(script, flags)), tmp_path, "render")
+
+
+@pytest.mark.parametrize("script", DISTINCT)
+def test_a_video_without_imageio_is_refused_at_once(module, script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio", None)  # as if it were not installed
+    with pytest.raises(module.InputError, match="pip install imageio"):
+        module.make_env(module.Args(env_id=SEEK[script].split()[1], capture_video=True))
 
 
 # ------------------------------------------------------------ as users call it

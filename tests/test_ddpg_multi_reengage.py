@@ -270,6 +270,11 @@ def test_pictures_need_a_grid(run, tmp_path):
         assert (finished.status, finished.err.count("\n")) == (2, 1)
         assert "--architecture cnn needs" in finished.err
         assert not (tmp_path / "runs").exists()
+    space = multi.make_env(multi.Args(env_id="DriveSeek-v0")).observation_space
+    args = multi.Args(normalize=False)
+    assert multi.drawable(space, args)
+    space["desired_goal"].low[:, 1:] = 1  # padding, which is (0, 0), would lie outside
+    assert not multi.drawable(space, args)
     finished = run("ddpg_multi_reengage", "--architecture cnn --eval-episodes 2 --run-name r", small)
     assert finished.status == 0, finished.err
     assert len(evaluations(tmp_path / "runs" / "r")) == 2
@@ -382,6 +387,7 @@ def test_exploration_adds_noise_and_replaces_some_actions():
         ('{"reward": 7}', "not the largest of compute_item_reward's"),
         ('{"columns": 1}', r"compute_item_reward gives shape \(8, 1\), not \(8, 3\)"),
         ('{"columns": "x"}', "compute_item_reward fails on a batch"),
+        ('{"gate": 0.5}', "a gate.*must be 0 or 1"),
     ],
 )
 def test_environments_that_do_not_fit(kwargs, message):
