@@ -100,7 +100,7 @@ class _GoalEnv(gym.Env):
         return self._observation(self._state), {}
 
     def step(self, action):
-        """Move by one step; an action of another shape raises ValueError."""
+        """Move by one step; an action of another shape or type raises ValueError."""
         action = self._checked(action, self.action_space)
         self._state = self._next(self._state, action, self._noise(self.np_random))
         self._elapsed += 1
@@ -134,10 +134,11 @@ class _GoalEnv(gym.Env):
 
     def _checked(self, action, space):
         """``action`` as an array of the space's shape and dtype; ``space`` may be the space of a batch."""
-        action = np.asarray(action, dtype=space.dtype)
-        if action.shape != space.shape:
-            raise ValueError(f"an action of shape {space.shape} is needed, got one of shape {action.shape}")
-        return action
+        action = np.asarray(action)
+        if action.shape != space.shape or not np.can_cast(action.dtype, space.dtype, "same_kind"):
+            got = f"not {action.shape} and {action.dtype}"
+            raise ValueError(f"an action must have the shape {space.shape} and the type {space.dtype}, {got}")
+        return action.astype(space.dtype, copy=False)
 
     def _next(self, state, action, noise):
         state = state | self._transition(state, action, noise)
@@ -235,7 +236,7 @@ class _VectorEnv(VectorEnv):
 
         Raises:
             ResetNeeded: if it was never reset.
-            ValueError: if ``actions`` has another shape than the action space.
+            ValueError: if ``actions`` has another shape or type than the action space.
         """
         if self._elapsed is None:
             raise ResetNeeded("call reset before step")
@@ -652,7 +653,8 @@ class HandReachEnv(MujocoHandReachEnv):
             message = "HandReach needs gymnasium-robotics: pip install gymnasium-robotics==1.4.2 'mujoco>=3.4,<3.11'"
             raise DependencyNotInstalled(message) from _ROBOTICS_ERROR
         if _ROBOTICS_ERROR is not None:
-            raise DependencyNotInstalled(f"{self._no_opengl} ({_ROBOTICS_ERROR!r})") from _ROBOTICS_ERROR
+            message = f"gymnasium-robotics cannot be imported ({_ROBOTICS_ERROR!r}). With MUJOCO_GL: {self._no_opengl}"
+            raise DependencyNotInstalled(message) from _ROBOTICS_ERROR
         if tuple(map(int, mujoco.__version__.split(".")[:2])) >= (3, 11):
             raise DependencyNotInstalled(
                 f"gymnasium-robotics does not work with MuJoCo {mujoco.__version__}: pip install 'mujoco>=3.4,<3.11'"

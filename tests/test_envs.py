@@ -182,7 +182,7 @@ def test_actions_of_another_shape_are_refused(id):
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_writing_into_observations_changes_nothing(id):
+def test_writing_into_what_a_step_gives_changes_nothing(id):
     env, careful = gym.make(id), gym.make(id)
     vector = gym.make_vec(id, num_envs=2)
     spoiled, observation = env.reset(seed=1)[0], careful.reset(seed=1)[0]
@@ -191,10 +191,12 @@ def test_writing_into_observations_changes_nothing(id):
         for entry in (*spoiled.values(), *batch.values()):
             entry[...] = 0
         action = env.action_space.sample()
-        spoiled, observation = env.step(action)[0], careful.step(action)[0]
-        batch = vector.step(np.stack([action, action]))[0]
+        spoiled, (observation, *_, info) = env.step(action)[0], careful.step(action)
+        batch, *_, infos = vector.step(np.stack([action, action]))
         assert_same(spoiled, observation)
         assert_same({key: value[1] for key, value in batch.items()}, observation)
+        assert infos["is_success"].tolist() == [info["is_success"]] * 2
+        infos["is_success"][...] = True
     vector.close()
 
 
@@ -327,6 +329,14 @@ def test_continuousseek_is_its_equation(seed, scale, reward_type):
         assert info["is_success"] is reached
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_continuousseek_stops_at_its_edges(direction):
+    env = gym.make("ContinuousSeek5-v0")
+    env.reset(seed=0)
+    positions = [env.step(np.full(5, direction, np.float32))[0]["observation"] for _ in range(7)]
+    np.testing.assert_array_equal(positions, np.outer([1, 2, 3, 4, 5, 5, 5], np.full(5, direction)))
+
+
 def test_continuousseek_succeeds_within_a_tenth_in_every_coordinate():
     env = gym.make("ContinuousSeek5-v0").unwrapped
     goal = env.reset(seed=0)[0]["desired_goal"]
@@ -364,6 +374,8 @@ def test_bitflip_flips_the_bit_rewards_equality_at_that_step_and_remembers_succe
     for action in (-1, 40):
         with pytest.raises(ValueError, match=r"0\.\.39"):
             env.step(action)
+    with pytest.raises(ValueError, match="the type int64"):
+        env.step(-0.5)
 
 
 def test_bitflip_episodes_last_d_steps_or_less():
@@ -381,6 +393,8 @@ def test_bitflip_bits_are_fair():
     for key in ("observation", "desired_goal"):
         assert set(np.unique(observation[key])) == {0, 1}
         assert abs(observation[key].mean() - 0.5) < 4 * 0.5 / np.sqrt(250 * 40)
+    wrong = observation["observation"] != observation["desired_goal"]
+    assert abs(wrong.mean() - 0.5) < 4 * 0.5 / np.sqrt(250 * 40)
 
 
 # --- DriveSeek and NoisySeek ------------------------------------------------------------------------------------------
@@ -438,16 +452,19 @@ def test_success_is_any_goal_so_far_and_return_counts_the_steps_on_goals(id):
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 2**31), turn=st.floats(-3, 3))
-def test_driveseek_drives_on_a_torus(seed, turn):
-    """Each step turns by at most 0.5 rad, then moves by 1; the edges at ±10.5 are glued together."""
+@given(seed=st.integers(0, 2**31), turn=st.floats(-3, 3), turning=st.sampled_from([2, 4, 40]))
+def test_driveseek_drives_on_a_torus(seed, turn, turning):
+    """Each step turns by at most 0.5 rad, then moves by 1; the edges at ±10.5 are glued together.
+
+    After few turns the way is straight, and crosses edges in x and in y.
+    """
     env = gym.make("DriveSeek-v0").unwrapped
     observation, _ = env.reset(seed=seed)
     np.testing.assert_array_equal(observation["observation"], [0, 0, 1, 0])
     rng = np.random.default_rng(seed)
     position, heading = np.zeros(2), 0.0
-    for _ in range(40):
-        action = np.float32([turn * rng.uniform(0.5, 1.5)])
+    for step in range(40):
+        action = np.float32([turn * rng.uniform(0.5, 1.5) * (step < turning)])
         observation, _, _, _, _ = env.step(action)
         heading += 0.5 * min(1, max(-1, float(action[0])))
         position += np.array([np.cos(heading), np.sin(heading)])
