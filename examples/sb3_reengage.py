@@ -46,6 +46,7 @@ class DDPGReenGAGE(DDPG):
     alpha = 0.01  # weight of the goal-gradient loss, summed over goal dimensions
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        self.policy.set_training_mode(True)
         for _ in range(gradient_steps):
             data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             goal = data.observations["desired_goal"].clone().requires_grad_()
@@ -76,6 +77,7 @@ class SACReenGAGE(SAC):
     alpha = 0.01
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        self.policy.set_training_mode(True)
         for _ in range(gradient_steps):
             data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             action, log_prob = self.actor.action_log_prob(data.observations)
@@ -116,6 +118,7 @@ class DQNReenGAGE(DQN):
     alpha, temperature = 0.025, 0.5
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        self.policy.set_training_mode(True)
         for _ in range(gradient_steps):
             data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             goal = data.observations["desired_goal"].clone().requires_grad_()

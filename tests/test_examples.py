@@ -38,6 +38,13 @@ def test_the_six_lines_are_the_scripts_loss():
     torch.testing.assert_close(shown["loss"], loss, rtol=1e-12, atol=0)
 
 
+def test_the_pages_stable_baselines3_lines_train():
+    page = (TESTS.parent / "docs" / "your_own_code.md").read_text()
+    lines = re.search(r"```python\n(import gymnasium as gym.+?)```", page, re.DOTALL)[1]
+    exec(lines.replace("10_000", "110"), shown := {})
+    assert "train/gradient_loss" in shown["model"].logger.name_to_value
+
+
 PAIRS = [(DDPGReenGAGE, DDPG), (SACReenGAGE, SAC), (DQNReenGAGE, DQN)]
 
 
@@ -60,6 +67,7 @@ def trained(algorithm, alpha, updates):
     np.random.seed(0)  # noqa: NPY002 (what its buffer draws from)
     torch.manual_seed(0)
     model.train(updates, batch_size=32)
+    assert model.policy.training
     return model.policy.state_dict(), model.logger.name_to_value
 
 
