@@ -5,14 +5,16 @@
 After every update α = min(--alpha, share · value loss / gradient loss), of their running means over the last thousand
 updates or so. Without the bound a critic that ignores its goal would be rewarded: its gradient loss falls, α grows, and
 it ignores the goal all the more. All other words go to the script; `losses/alpha` in TensorBoard shows what α became.
-An interrupted run continues with the same words and --resume (not with the command that the script prints, which knows
-no rule); its running means begin again.
+An interrupted run cannot go on: no checkpoint has the running means.
 """
 
+import argparse
+import importlib
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-import wrapped
 
 DECAY = 0.999  # of the running means
 
@@ -34,11 +36,19 @@ def balanced(loss_function, share: float):
     return loss
 
 
-def replace_loss(script, options) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--script", required=True, help="without .py")
+    parser.add_argument("--share", type=float, required=True, help="of the gradient term, in units of the value term")
+    options, flags = parser.parse_known_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    script = importlib.import_module(options.script)
     script.critic_loss = balanced(script.critic_loss, options.share)
+    sys.argv = [f"{options.script}.py", *flags]
+    script.main()
 
 
 if __name__ == "__main__":
-    parser = wrapped.parser(__doc__)
-    parser.add_argument("--share", type=float, required=True, help="of the gradient term, in units of the value term")
-    wrapped.run(parser, replace_loss)
+    main()

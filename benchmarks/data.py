@@ -16,7 +16,7 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
     *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
     "ddpg_multi_reengage",
 )
-RULE, BOTH = "benchmarks/alpha_rule", "benchmarks/both_actors"  # which take a script
+RULE = "benchmarks/alpha_rule"  # which takes a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
 SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
 # d → ReenGAGE's batch and learning rate on ContinuousSeek, for the baseline
@@ -34,14 +34,10 @@ PAPER = {
         "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
         "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
         "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
-        f"{BOTH} --script ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
-        f"{BOTH} --script ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
     },
     "ContinuousSeek10-v0": {
         "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
-        f"{BOTH} --script ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
-        f"{BOTH} --script ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
         "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
         "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
         "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
@@ -49,15 +45,13 @@ PAPER = {
     "ContinuousSeek20-v0": {
         "ddpg_her": ("continuousseek_d20_lr0.0005_batch256", None),
         "ddpg_her_reengage": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
-        f"{BOTH} --script ddpg_her{SHORT}": ("continuousseek_d20_lr0.0005_batch256", None),
-        f"{BOTH} --script ddpg_her_reengage{SHORT}": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+        f"{DDPG}{SHORT}": ("continuousseek_d20_lr0.0005_batch256", None),
+        f"{REENGAGE}{SHORT}": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
     },
     "HandReach-v2": {
         "ddpg_her": ("handreach_normalized", None),
         "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # the nearest of the paper's
         "ddpg_her_reengage --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
-        f"{BOTH} --script ddpg_her": ("handreach_normalized", None),
-        f"{BOTH} --script ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),
     },
     "BitFlip20-v0": {
         "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
@@ -87,7 +81,7 @@ PAPER = {
 
 def by_target_actor(variant: str, measure: str) -> bool:
     """Whether a variant's measure shows the target actor, and not what acts, as the paper's."""
-    return measure == "success_rate" and variant.split()[0] in (DDPG, REENGAGE, BOTH)
+    return measure == "success_rate" and variant.split()[0] in (DDPG, REENGAGE)
 
 
 def evaluations(path: Path) -> pd.DataFrame:
@@ -135,10 +129,13 @@ def greedy_return() -> float:
 
 
 def merge(name: str, rows: pd.DataFrame, key: list[str]) -> None:
-    """Writes rows to a csv of results, in the place of those with the same key."""
+    """Writes rows to a csv of results, in the place of all that have one of their keys."""
     path = RESULTS / f"{name}.csv"
-    rows = pd.concat([pd.read_csv(path), rows]) if path.exists() else rows
-    rows.drop_duplicates(key, keep="last").to_csv(path, index=False)
+    if path.exists():
+        others = pd.read_csv(path)
+        replaced = others.set_index(key).index.isin(rows.set_index(key).index)
+        rows = pd.concat([others[~replaced], rows])
+    rows.to_csv(path, index=False)
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

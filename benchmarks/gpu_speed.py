@@ -85,7 +85,7 @@ def main() -> None:
             rows.append(measure(name))
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).round(3).assign(repeats=REPEATS, date=datetime.date.today(), machine=machine())
-    merge("gpu_speed", table.assign(torch=torch.__version__), ["script"])
+    merge("gpu_speed", table.assign(torch=torch.__version__), ["script", "machine"])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ TABLES = {
     "multi speed": tables.multi_speed,
     "env speed": tables.env_speed,
     "soft target": tables.soft_target,
-    "handreach settings": tables.handreach_settings,
     "theory": tables.theory,
 }
 

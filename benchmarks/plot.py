@@ -14,7 +14,19 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from data import BOTH, EQUAL, RESULTS, ROOT, SHORT, by_target_actor, greedy_return, of_curve, published_curve, runs
+from data import (
+    DDPG,
+    EQUAL,
+    REENGAGE,
+    RESULTS,
+    ROOT,
+    SHORT,
+    by_target_actor,
+    greedy_return,
+    of_curve,
+    published_curve,
+    runs,
+)
 
 IMAGES = ROOT / "docs" / "images"
 # grid → the columns that its figure and tables show
@@ -29,9 +41,9 @@ VARIANTS = {
     "ddpg_her": ("DDPG+HER", BLUE),
     "ddpg_her_reengage": ("ReenGAGE", RED),
     "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
-    **{f"{BOTH} --script ddpg_her{flags}": ("DDPG+HER, ReenGAGE's settings", GREEN) for flags in EQUAL.values()},
-    **{f"{BOTH} --script ddpg_her{length}": ("DDPG+HER", BLUE) for length in ("", SHORT)},
-    **{f"{BOTH} --script ddpg_her_reengage{flags}": ("ReenGAGE", RED) for flags in ("", SHORT, " --alpha 0.01")},
+    DDPG + SHORT: ("DDPG+HER", BLUE),
+    REENGAGE + SHORT: ("ReenGAGE", RED),
+    **{DDPG + flags: ("DDPG+HER, ReenGAGE's settings", GREEN) for flags in EQUAL.values()},
     "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
     "sac_her_reengage --alpha 0.04": ("ReenGAGE", RED),
     "sac_her_reengage --alpha 0.02": ("ReenGAGE", RED),

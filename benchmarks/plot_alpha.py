@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from claims import interval
-from data import DDPG, DQN, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
+from data import DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
 from plot import IMAGES
 
 
@@ -94,8 +94,20 @@ def compared(panel: Panel) -> pd.DataFrame:
     return own.join(papers(panel, last_step if rows else np.inf).rename("paper"), how="outer")
 
 
+def at_one_setting(panel: Panel) -> pd.Series:
+    """By seeds, the values of α = 0 with the batch and learning rate of the other α, where the baseline has its own."""
+    rows = runs("both_actors")
+    same = DDPG + EQUAL.get(round(1 / panel.unit), "") if panel.grid == "continuousseek" else None
+    rows = rows[(rows.env_id == panel.env_id) & (rows.variant == same)]
+    return rows.groupby("seed").success_rate.apply(of_curve) if len(rows) else pd.Series(dtype=float)
+
+
 def draw(axes: plt.Axes, panel: Panel) -> None:
-    rows = compared(panel)
+    rows, same = compared(panel), at_one_setting(panel)
+    if len(same):
+        low, high = interval(np.zeros(1), same)
+        around = [[same.mean() - low], [high - same.mean()]]
+        axes.errorbar([0], [same.mean()], around, fmt="x", color="black", capsize=3, label="ours, α = 0 at one setting")
     own, published = rows.dropna(subset="ours"), rows.paper.dropna()
     around = [own.ours - own.low, own.high - own.ours]
     axes.errorbar(own.index, own.ours, around, fmt="o", color="black", capsize=3, label="ours")
@@ -115,12 +127,16 @@ def table() -> str:
     rows = []
     for panel in PANELS:
         digits = 1 if panel.measure == "episodic_return" else 2
-        for multiple, row in compared(panel).iterrows():
-            ours, low, high, paper = (f"{row[name]:.{digits}f}" for name in ("ours", "low", "high", "paper"))
-            cells = [panel.title, panel.label.replace("α · ", "1/"), f"{multiple:g}", ours]
-            cells += [f"{low} to {high}", f"{row.seeds:g}", paper]
-            names = ["environment", "unit", "α", "ours", "95 % interval", "seeds", "paper"]
-            rows.append({name: "–" if "nan" in cell else cell for name, cell in zip(names, cells, strict=True)})
+        lines = [(f"{multiple:g}", *row) for multiple, row in compared(panel).iterrows()]
+        same = at_one_setting(panel)
+        if len(same):
+            known = (same.mean(), *interval(np.zeros(1), same), len(same), np.nan)
+            lines.insert(1, ("0, with the others' batch and rate", *known))
+        for alpha, *numbers, seeds, paper in lines:
+            ours, low, high, paper = (f"{number:.{digits}f}" for number in (*numbers, paper))
+            cells = {"environment": panel.title, "unit": panel.label.replace("α · ", "1/"), "α": alpha, "ours": ours}
+            cells |= {"95 % interval": f"{low} to {high}", "seeds": f"{seeds:g}", "paper": paper}
+            rows.append({name: "–" if "nan" in cell else cell for name, cell in cells.items()})
     return markdown(rows)
 
 
@@ -147,5 +163,5 @@ def figure() -> None:
     figure, axes = plt.subplots(2, 5, figsize=(14, 5.5), layout="constrained")
     for panel, each in zip(PANELS, axes.flat, strict=True):
         draw(each, panel)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(IMAGES / "alpha.png", dpi=120)

@@ -28,12 +28,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import joblib
 import numpy as np
 import pandas as pd
 import torch
-from data import BOTH, DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, ROOT, RULE, SAC, SHORT, SMALL, evaluations
+from data import DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, ROOT, RULE, SAC, SHORT, SMALL, evaluations
 from machine import machine
 from tqdm import tqdm
 
@@ -83,15 +84,16 @@ GRIDS = {
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (5, best, " --separate-encoders"))
     ],
-    # Whether the curves differ from the paper's because of who is evaluated
+    # Whether the curves differ from the paper's because of who is evaluated: the column success_rate_actor
     "both_actors": [
-        (seeds, BOTH, f"--env-id {env_id} --script {flags}")
-        for seeds, env_id, flags in (
-            *((5, "ContinuousSeek5-v0", flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL[5])),
-            *((3, "ContinuousSeek10-v0", flags) for flags in (DDPG, REENGAGE, DDPG + EQUAL[10])),
-            *((5, "ContinuousSeek20-v0", flags) for flags in (DDPG + SHORT, REENGAGE + SHORT, DDPG + EQUAL[20])),
-            *((5, "HandReach-v2", flags) for flags in (DDPG, f"{REENGAGE} --alpha 0.01")),
+        (seeds, script, f"--env-id {env_id}{flags}")
+        for seeds, env_id, variants in (
+            (5, "ContinuousSeek5-v0", ((DDPG, ""), (REENGAGE, ""), (DDPG, EQUAL[5]))),
+            (3, "ContinuousSeek10-v0", ((DDPG, ""), (REENGAGE, ""), (DDPG, EQUAL[10]))),
+            (5, "ContinuousSeek20-v0", ((DDPG, SHORT), (REENGAGE, SHORT), (DDPG, EQUAL[20]))),
+            (5, "HandReach-v2", ((DDPG, ""), (REENGAGE, " --alpha 0.01"))),
         )
+        for script, flags in variants
     ],
     "alpha_rule": [
         (3, RULE, f"--env-id {env_id} --script {script} --share 0.3 --alpha {1 / d:g}")
@@ -123,7 +125,7 @@ def git(*words: str) -> str:
 
 def sources(script: str) -> list[str]:
     """The files that make a run: its script and the environments; what takes a script needs all of them."""
-    taken = ("benchmarks/wrapped", DDPG, REENGAGE, SAC, DQN) if script in (RULE, BOTH) else ()
+    taken = (DDPG, REENGAGE, SAC, DQN) if script == RULE else ()
     return [f"{name}.py" for name in ("envs", script, *taken)]
 
 
@@ -166,46 +168,57 @@ def state(name: str, script: str, flags: str, seed: int) -> str:
     return "unfinished" if (ROOT / "runs" / run_name(name, script, flags, seed) / "checkpoint.pt").exists() else "new"
 
 
-def train(command: list[str], log: Path) -> int:
-    """Runs a command, whose output goes to the log; its exit status."""
+def train(command: list[str], log: IO) -> int:
+    """Runs a command, whose output goes to the log, and who holds its lock, too; its exit status."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with open(log, "a") as file:
-        # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
-        options = dict(cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
-        with subprocess.Popen(command, **options) as process:
-            RUNNING.append(process)
-            if STOPPED.is_set():  # it began while the others were told
-                process.terminate()
-            return process.wait()
+    # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
+    options = dict(cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with subprocess.Popen(command, **options) as process:
+        RUNNING.append(process)
+        if STOPPED.is_set():  # it began while the others were told
+            process.terminate()
+        return process.wait()
 
 
 def run(name: str, script: str, flags: str, seed: int) -> tuple[dict, str | None]:
-    """Trains one run to its end, from its checkpoint where there is one; its output goes to a log beside its folder.
+    """Trains one run to its end, if no other sweep does; its output goes to a log beside its folder.
 
     Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
     """
-    if STOPPED.is_set():
-        return {}, "stopped"
+    path = ROOT / "runs" / f"{run_name(name, script, flags, seed)}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {}, f"another sweep runs it: {command_of(script, flags, seed)}"
+        return run_alone(name, script, flags, seed, log)
+
+
+def run_alone(name: str, script: str, flags: str, seed: int, log: IO) -> tuple[dict, str | None]:
+    """Trains one run to its end, from its checkpoint where there is one; returns what `run` does."""
+    if STOPPED.is_set() or state(name, script, flags, seed) == "finished":
+        return {}, f"another sweep has ended it: {command_of(script, flags, seed)}"
     run_folder = run_name(name, script, flags, seed)
     folder = ROOT / "runs" / run_folder
-    log, begun = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("log", "begun"))
+    begun = folder.parent / f"{folder.name}.begun"
     command = [sys.executable, f"{script}.py", *shlex.split(flags)]
     saved = begun.exists() and (folder / "checkpoint.pt").exists()
     made, by = json.loads(begun.read_text()) if saved else (None, None)
-    if by == code(script):
-        if has_ended(folder):  # a sweep was killed before it collected it
-            return made, None
+    same = by == code(script)
+    if same and has_ended(folder):  # a sweep was killed before it collected it
+        return made, None
+    if same and script != RULE:  # whose running means no checkpoint has
         command += ["--resume", f"runs/{run_folder}"]
     else:
         shutil.rmtree(folder, ignore_errors=True)  # of a broken run, or of another form of the script
-        folder.parent.mkdir(parents=True, exist_ok=True)
         command += ["--seed", str(seed), "--run-name", run_folder]
         made = dict(script=script, flags=flags, seed=seed, date=f"{datetime.date.today()}", machine=machine())
         made |= dict(commit=commit(script))
         begun.write_text(json.dumps([made, code(script)]))
     status = train(command, log)
     if status:
-        end_of_log = log.read_text().strip().splitlines()[-1:]
+        end_of_log = Path(log.name).read_text().strip().splitlines()[-1:]
         return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
     return made, None
 
@@ -243,8 +256,8 @@ def collect(name: str, made: dict) -> None:
         rows = rows if others.empty else pd.concat([others, rows])
         rows.sort_values([*RUN, "global_step"]).to_csv(RESULTS / f"{name}.tmp", index=False)
         os.replace(RESULTS / f"{name}.tmp", RESULTS / f"{name}.csv")  # what interrupts it leaves the old one
-    (folder / "checkpoint.pt").unlink()  # most of it is the replay buffer; policy.pt stays
-    (folder.parent / f"{folder.name}.begun").unlink()
+    (folder / "checkpoint.pt").unlink(missing_ok=True)  # most of it is the replay buffer; policy.pt stays
+    (folder.parent / f"{folder.name}.begun").unlink(missing_ok=True)
 
 
 def stop(*_) -> None:

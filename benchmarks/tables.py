@@ -10,6 +10,7 @@ from data import RESULTS, markdown
 from theory_check import threshold
 
 MACHINE = "Intel(R) Xeon(R) Processor, 2 cores, torch 2.13.0+cpu"  # whose times the tables show
+GPU = "NVIDIA H100 80GB HBM3"
 # row → script, its peer and its matrix products in speed.csv
 ON_CPU = {
     "DDPG+HER": ("ddpg_her.py", "Stable-Baselines3 DDPG", "matrix products, DDPG"),
@@ -31,7 +32,7 @@ ON_GPU = {
 def speed(*pairs: tuple[str, str], digits: int) -> str:
     """Milliseconds per training step of baselines and methods, of Stable-Baselines3 and of the products alone."""
     rows = pd.read_csv(RESULTS / "speed.csv")
-    time = rows[rows.machine == MACHINE].set_index(["what", "threads"]).ms_median
+    time = rows[rows.machine == MACHINE].groupby(["what", "threads"]).ms.median()
     table = []
     for pair in pairs:
         for threads in (1, 2):
@@ -49,9 +50,12 @@ def gpu_speed() -> str:
         "update, one graph": "update_ms_graph",
         "training step": "step_ms_graph",
     }
-    rows = pd.read_csv(RESULTS / "gpu_speed.csv").to_dict("records")
+    rows = pd.read_csv(RESULTS / "gpu_speed.csv")
     return markdown(
-        [{"": ON_GPU[row["script"]]} | {name: f"{row[key]:.2g}" for name, key in columns.items()} for row in rows]
+        [
+            {"": ON_GPU[row["script"]]} | {name: f"{row[key]:.2g}" for name, key in columns.items()}
+            for row in rows[rows.machine.str.endswith(GPU)].to_dict("records")
+        ]
     )
 
 
@@ -104,22 +108,6 @@ def soft_target() -> str:
             name = f"{wrong} wrong bit" if wrong == 1 else str(wrong)
             cells[name] = np.format_float_positional(float(row[f"gap at {wrong}"]), trim="-")
         table.append(cells | {"value at d/2": row["value at d/2"].replace("-", "−")})
-    return markdown(table)
-
-
-def handreach_settings() -> str:
-    """Mean success rates of what was tried for HandReach, over 100,000 steps each."""
-    rows = pd.read_csv(RESULTS / "handreach_settings.csv")
-    table = []
-    for (settings, seed), run in rows.groupby(["settings", "seed"], sort=False):
-        cells = {"settings": settings, "seed": str(seed)}
-        for first in range(200_000, 600_000, 100_000):
-            part = run[(run.global_step > first) & (run.global_step <= first + 100_000)]
-            last = run.global_step.max()
-            until = f", to {last // 1000}k" if first < last < first + 100_000 else ""
-            name = f"{first // 1000}k to {first // 1000 + 100}k"
-            cells[name] = f"{part.success_rate_target_actor.mean():.2f}{until}" if len(part) else "–"
-        table.append(cells)
     return markdown(table)
 
 

@@ -58,6 +58,23 @@ def test_finished_runs_are_collected_and_a_failing_one_is_named(sweep, tmp_path)
     assert "0 of 1 runs are to be done" in said
 
 
+def test_what_another_sweep_runs_is_left_to_it(sweep, tmp_path):
+    first = sweep("long")
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("runs/long/*/evaluations.csv")):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    second = sweep("long")
+    said, _ = second.communicate()
+    assert second.returncode == 1
+    assert "another sweep runs it: ddpg_her.py" in said
+    first.communicate()
+    assert first.returncode == 0
+    steps = pd.read_csv(tmp_path / "results" / "long.csv").global_step
+    assert steps.tolist() == list(range(0, 3_001, 500))
+
+
 def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
     first = sweep("long", "--jobs", "2")
     deadline = time.monotonic() + 100
