@@ -32,7 +32,7 @@ ON_GPU = {
 def speed(*pairs: tuple[str, str], digits: int) -> str:
     """Milliseconds per training step of baselines and methods, of Stable-Baselines3 and of the products alone."""
     rows = pd.read_csv(RESULTS / "speed.csv")
-    time = rows[rows.machine == MACHINE].groupby(["what", "threads"]).ms.median()
+    time = rows[rows.machine == MACHINE].set_index(["what", "threads"]).ms_median
     table = []
     for pair in pairs:
         for threads in (1, 2):
