@@ -44,10 +44,10 @@ where the claim is about the end.
   difference; where the paper sees no difference, it lies outside ±{NONE}.
 - *Undecided*: otherwise; more seeds are needed. The column *needed* says how many of each variant find a difference
   of the paper's size in four of five tries (Welch's interval, the spread of our runs); it is for planning.
-- *By the target actor*: ddpg_her.py and ddpg_her_reengage.py evaluate the target actor, a running average of the
-  actor's weights. The code that the paper builds on evaluates the actor, and we take its curves for the actor's, so
-  that their size decides nothing in these rows. In its place stands {NONE}, or all that was left to gain where that is
-  less: success in every episode of each evaluation at which any of the runs had a success.
+- *By the target actor*: `success_rate` of ddpg_her.py and ddpg_her_reengage.py is that of the target actor, a running
+  average of the actor's weights. The code that the paper builds on evaluates the actor, and we take its curves for the
+  actor's, so that their size decides nothing in these rows. In its place stands {NONE}, or all that was left to gain
+  where that is less: success in every episode of each evaluation at which any of the runs had a success.
 - *Not run*: too few seeds, or runs that are too short for a claim about the end. A dash: the paper has no curve at
   these settings. *Post hoc*: compared after first results had been seen.
 
