@@ -354,7 +354,7 @@ def cost() -> str:
 
     rows = pd.read_csv(RESULTS / "speed.csv")
     for (machine, _), group in rows.groupby(["machine", "threads"]):
-        time = group.set_index("what").ms_median
+        time = group.groupby("what").ms.median()
         add("a step of DDPG, ContinuousSeek-v0", time, f"{DDPG}.py", f"{REENGAGE}.py", machine)
         for name, script in (("SAC, ContinuousSeek-v0", SAC), ("DQN, BitFlip-v0", DQN)):
             add(f"a step of {name}", time, f"{script}.py --alpha 0", f"{script}.py", machine)

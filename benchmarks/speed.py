@@ -4,12 +4,12 @@ A training step is everything that one environment step of a run costs: the acti
 sampling, relabelling and one update, on ContinuousSeek-v0 (d = 20) with batch 256 and two hidden layers of 256; all
 networks see observation and achieved goal. It is the difference of a longer and a shorter run, divided by the
 difference of their steps, so that start-up does not count. DQN has the schedule of its experiment: on BitFlip-v0
-(d = 40), a step is one of sixteen environments and one update with batch 128 and one hidden layer of 256. All
-candidates take turns in one process, `--repeats` times; the table and the csv give medians. `--only dqn` measures one
+(d = 40), a step is one of sixteen environments and one update with batch 128 and one hidden layer of 256. The peer has
+the same rounds of an episode and as many updates, and the same fused Adam. All candidates take turns in one process,
+`--repeats` times, and the csv has every time, a measurement's that is cut short too. `--only dqn` measures one
 algorithm and its peer, and leaves the csv's other rows as they are.
 
-The matrix products are those that an update's losses need, and nothing else is done; `share` is their part of the
-script's time per step with as many threads, `gflops` their speed.
+The matrix products are those that an update's losses need, and nothing else is done.
 
     python benchmarks/speed.py
 """
@@ -18,7 +18,6 @@ import argparse
 import datetime
 import itertools
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -43,8 +42,8 @@ sys.path.append(str(ROOT / "examples"))
 from sb3_reengage import DDPGReenGAGE, DQNReenGAGE, SACReenGAGE
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the scripts would take a GPU, the peer and the products would not
-DIM, BATCH, HIDDEN = 20, 256, 256
-COLUMNS = ["what", "threads", "ms_median", "ms_min", "ms_max", "share", "gflops", "repeats", "date", "machine"]
+DIM, EPISODE, BATCH, HIDDEN = 20, 10, 256, 256
+COLUMNS = ["what", "threads", "repeat", "ms", "date", "machine"]
 SHORT, LONG = 1_100, 1_700  # environment steps of the two runs; training starts at 1,000
 BITS, ENVS, DQN_BATCH = 40, 16, 128
 
@@ -68,9 +67,9 @@ def run_sb3(algorithm: type[DDPG] | type[SAC], steps: int) -> None:
         learning_rate=5e-4,
         gamma=0.95,
         tau=0.005,
-        train_freq=1,
-        gradient_steps=1,
-        policy_kwargs=dict(net_arch=[HIDDEN, HIDDEN]),
+        train_freq=(EPISODE, "step"),
+        gradient_steps=EPISODE,
+        policy_kwargs=dict(net_arch=[HIDDEN, HIDDEN], optimizer_kwargs=dict(fused=True)),
         device="cpu",
         seed=7,
     ).learn(steps)
@@ -98,7 +97,7 @@ def run_sb3_dqn(algorithm: type[DQN], steps: int) -> None:
         target_update_interval=ENVS,  # as often as there are updates
         exploration_initial_eps=0.2,
         exploration_final_eps=0.2,
-        policy_kwargs=dict(net_arch=[HIDDEN]),
+        policy_kwargs=dict(net_arch=[HIDDEN], optimizer_kwargs=dict(fused=True)),
         device="cpu",
         seed=7,
     ).learn(ENVS * steps)
@@ -228,26 +227,16 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     measures = {name: measure for each in args.only for name, measure in algorithms[each].items()}
-    measured = {(name, threads): [] for threads in args.threads for name in measures}
+    times, software = [], f"{machine()}, torch {torch.__version__}"
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # the runs' folders go there
-        for _ in range(args.repeats):
-            for name, threads in measured:
+        for repeat in range(args.repeats):
+            for threads, name in itertools.product(args.threads, measures):
                 torch.set_num_threads(threads)
-                measured[name, threads].append(measures[name]())
-    software = f"{machine()}, torch {torch.__version__}"
-    rows = []
-    for (name, threads), values in measured.items():
-        row, share, gflops = [round(f(values), 2) for f in (statistics.median, min, max)], None, None
-        print(f"{name:32} {threads} threads  {row[0]:6.2f} ms  ({row[1]:.2f} to {row[2]:.2f})", end="")
-        if name in PRODUCTS:
-            (script, sizes), median = PRODUCTS[name], statistics.median(values)
-            share = round(median / statistics.median(measured[script, threads]), 3)
-            gflops = round(sum(2e-6 * m * k * n for m, k, n in sizes) / median, 1)
-            print(f"  {share:.0%} of {script}, {gflops} GFLOP/s", end="")
-        print()
-        rows.append([name, threads, *row, share, gflops, args.repeats, datetime.date.today(), software])
-    merge("speed", pd.DataFrame(rows, columns=COLUMNS), ["what", "threads", "machine"])
+                times.append([name, threads, repeat, measures[name](), datetime.date.today(), software])
+            rows = pd.DataFrame(times, columns=COLUMNS).round(3)
+            merge("speed", rows, ["what", "threads", "machine"])
+    print(rows.groupby(["what", "threads"], sort=False).ms.describe()[["50%", "min", "max"]])
 
 
 if __name__ == "__main__":
