@@ -117,6 +117,7 @@ class Started:
 
 def _main(script, argv, folder, logs):
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # Python's own for the processes of environments, as users have
     for descriptor, log in enumerate(logs, start=1):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     # What Python itself does for `python script argv`

@@ -29,6 +29,7 @@ from conftest import (
     checkpoint,
     evaluations,
     fitting,
+    learned,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -564,6 +565,20 @@ def test_copied_alone_trains_on_fetch(tmp_path, script):
 
 
 @pytest.mark.parametrize("script", DISTINCT[:1])
+def test_processes_of_environments_are_forked_or_spawned(train, tmp_path, script):
+    """Python forks them on Linux up to 3.13, and spawns them on macOS and Windows: the run is the same."""
+    flags = "--env-id goal_envs:Walk-v0 --c-low 0 --num-envs 2 --total-timesteps 300 --learning-starts 60"
+    forked = train(script, "forked", flags)
+    told = 'import multiprocessing\nmultiprocessing.set_start_method("spawn")\nopen("started", "a").write(".")\n'
+    (tmp_path / "sitecustomize.py").write_text(told)
+    words = f"{SMALL} {flags} --run-name spawned".split()
+    finished = real(tmp_path, ROOT / f"{script}.py", *words, path=f"{tmp_path}{os.pathsep}{TESTS}")
+    assert finished.returncode == 0, finished.stderr
+    assert len((tmp_path / "started").read_text()) >= 3  # interpreters: the main one's and those of the environments
+    assert_same(learned(forked), learned(tmp_path / "runs" / "spawned"))
+
+
+@pytest.mark.parametrize("script", DISTINCT[:1])
 def test_bad_input_in_a_fresh_interpreter(tmp_path, script):
     finished = real(tmp_path, ROOT / f"{script}.py", "--env-id", "HandReach-v9")
     assert finished.returncode == 2
@@ -574,10 +589,9 @@ def test_bad_input_in_a_fresh_interpreter(tmp_path, script):
 
 
 OTHERS = [
-    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":50} --c-low 0',
+    '--env-id PointMaze_UMaze-v3 --env-kwargs {"max_episode_steps":50} --c-low 0 --her-strategy final',
     "--env-id FetchReachDense-v4 --dense --normalize --num-envs 2",
     '--env-id ContinuousSeek5-v0 --env-kwargs {"reward_type":"dense"} --dense --num-envs 3',
-    "--env-id FetchReach-v4 --num-envs 2 --normalize --her-strategy final",
     "--env-id goal_envs:Walk-v0 --c-low 0 --num-envs 3 --her-strategy episode",
     '--env-id goal_envs:Walk-v0 --env-kwargs {"dtype":"uint8"} --c-low 0 --her-strategy random --normalize',
     '--env-id goal_envs:Walk-v0 --env-kwargs {"dtype":"bool"} --c-low 0',

@@ -114,12 +114,12 @@ def test_the_commits_that_made_a_grid_train_the_same(grid):
         assert set(rows.commit) <= set(known[known.script == script].commit)
 
 
-def test_a_rule_changes_what_the_script_learns(tmp_path):
-    settings = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --total-timesteps 300 --eval-frequency 100"
-    flags = [*settings.split(), "--learning-starts", "0", "--run-name"]
-    rule = [ROOT / "benchmarks" / "alpha_rule.py", "--script", "ddpg_her_reengage", "--share", "1e-4"]
-    for run, name in ((rule, "rule"), ([ROOT / "ddpg_her_reengage.py"], "plain")):
-        subprocess.run([sys.executable, *run, *flags, name], cwd=tmp_path, check=True, capture_output=True)
+def test_a_rule_changes_what_the_script_learns(run, tmp_path):
+    flags = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --total-timesteps 300 --eval-frequency 100"
+    flags += " --learning-starts 0"
+    rule = ROOT / "benchmarks" / "alpha_rule.py"
+    assert run(rule, "--script ddpg_her_reengage --share 1e-4 --run-name rule", flags).status == 0
+    assert run("ddpg_her_reengage", flags, "--run-name plain").status == 0
     with pytest.raises(AssertionError):
         assert_same(*(learned(tmp_path / "runs" / name) for name in ("rule", "plain")))
 

@@ -53,7 +53,7 @@ def flags_of(script, kind):
     flags = fitting(script, KINDS[kind])
     if script in DISCRETE + SETS and "goal_envs" not in flags:
         pytest.skip("an environment of another kind")
-    if kind == "fetch" and script not in DISTINCT:
+    if kind == "fetch" and script != DISTINCT[0]:
         pytest.skip("processes of environments are the same text in all scripts")
     return flags
 
