@@ -294,7 +294,8 @@ def main() -> None:
         for each, known in zip(runs, states, strict=True):
             print(f"{expected_minutes(known_times, *each[:2]):6.1f} min  {command_of(*each)}: {known}")
     unknown = f", and {np.isnan(minutes).sum()} of which no time is known" if np.isnan(minutes).any() else ""
-    total = f"about {np.nansum(minutes) / args.jobs:.0f} minutes with {args.jobs} at a time{unknown}"
+    longest = np.nanmax([*minutes, 0])
+    total = f"about {max(np.nansum(minutes) / args.jobs, longest):.0f} minutes with {args.jobs} at a time{unknown}"
     print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
     if args.dry_run:
         return
