@@ -10,7 +10,7 @@
 
 Observations are dicts of ``observation``, ``achieved_goal`` and ``desired_goal``, and of the multi-goal API there is
 ``compute_reward(achieved_goal, desired_goal, info)``, which broadcasts over leading dimensions. Each exists twice, with
-the same keywords (a batch draws no pictures) and exactly the same results for the same seeds and actions:
+the same keywords of its own (a batch draws no pictures) and exactly the same results for the same seeds and actions:
 ``gym.make(id)`` is one environment, and ``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
 """
 
@@ -181,7 +181,7 @@ class _VectorEnv(VectorEnv):
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._np_randoms = [None] * num_envs
+        self._np_randoms, self._np_random_seeds = [None] * num_envs, [None] * num_envs
         self._elapsed = None  # steps of the running episodes; None before the first reset
 
     @property
@@ -199,6 +199,11 @@ class _VectorEnv(VectorEnv):
     def np_random(self):
         """The environments' random number generators, as `SyncVectorEnv` has them; None before a reset."""
         return tuple(self._np_randoms)
+
+    @property
+    def np_random_seed(self):
+        """The seeds of `np_random`."""
+        return tuple(self._np_random_seeds)
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         """As the single environment's."""
@@ -222,7 +227,7 @@ class _VectorEnv(VectorEnv):
             raise ValueError(f"{self.num_envs} seeds are needed, one for each environment, got {len(seed)}")
         for i in range(self.num_envs):
             if seed[i] is not None or self._np_randoms[i] is None:
-                self._np_randoms[i], _ = seeding.np_random(seed[i])
+                self._np_randoms[i], self._np_random_seeds[i] = seeding.np_random(seed[i])
             self._reset_env(i)
         self._elapsed = 0
         return self._observations(), {}
@@ -236,7 +241,7 @@ class _VectorEnv(VectorEnv):
 
         Raises:
             ResetNeeded: if it was never reset.
-            ValueError: if ``actions`` has another shape or type than the action space.
+            ValueError: if ``actions`` has another shape than the action space, or (but for HandReach) another type.
         """
         if self._elapsed is None:
             raise ResetNeeded("call reset before step")
@@ -507,9 +512,10 @@ class DriveSeekEnv(_ManyGoalsEnv):
     The position in [−10.5, 10.5)² moves by 1 along the heading, after the heading has turned by 0.5 rad × action,
     action (1,) in [−1, 1]; the edges wrap around (the paper's [−10, 10]² with a cell around each integer: period 21).
     Start (0, 0), heading 0. n uniform in 1..200, n goals without replacement from the integers of [−10, 10]².
-    Observation: x, y, cos and sin of the heading, float32 (4,).
-    Goals and rewards: see `compute_item_reward`; desired goal (200, 3), rows of gate, x, y, sorted, then zeros; reward
-    1 where the rounded position is a goal, else 0.
+    Observation: x, y, cos and sin of the heading, float32 (4,). Achieved goal: the rounded position, float32 (2,).
+    Desired goal: float32 (200, 3), a row (1, x, y) for each goal, sorted by x, then y, then rows of zeros. Reward 1
+    where the achieved goal is one of them, else 0 (`compute_item_reward`: of each). ``is_success``: a goal was reached
+    at some step so far.
 
     Args:
         render_mode: None or "rgb_array".
@@ -563,7 +569,7 @@ class NoisySeekEnv(_ManyGoalsEnv):
     s' ~ N(s + a, I) in R², where a is the action, scaled down to norm 1 if it is longer; s_0 = 0. Clustered goals:
     k ~ Geometric(0.15) clusters with centres N(0, 10² I) and weights Dirichlet(1); n' uniform in 1..200, each goal is
     the centre of a random cluster + N(0, 2² I), rounded; duplicates are removed. Observation: x, y, float32 (2,).
-    Goals and rewards: as DriveSeek's. The plane has no edge; the bounds of the spaces, ±1e6, are out of reach.
+    Goals, reward and success: as DriveSeek's. The plane has no edge; the bounds of the spaces, ±1e6, are out of reach.
 
     Args:
         render_mode: None or "rgb_array".
@@ -630,7 +636,8 @@ class HandReachEnv(MujocoHandReachEnv):
     gymnasium-robotics' maintained class, with a `compute_reward` that broadcasts, finite bounds of the observation
     space, pictures on machines without a display, and clear errors. 20 actions in [−1, 1] (joint targets, 25 a
     second), observation (63,): 24 joint angles in rad, 24 joint velocities, 15 fingertip coordinates in m; goals (15,)
-    in m, all float64. Reward −1, or 0 where ‖achieved − desired‖_2 ≤ 0.01 m; 50 steps.
+    in m, all float64. Reward −1, or 0 where ‖achieved − desired‖_2 ≤ 0.01 m, and ``is_success`` is 1.0 there, else 0.0;
+    50 steps.
 
     Args:
         reward_type: "sparse" as above, or "dense": minus the distance.
@@ -639,7 +646,7 @@ class HandReachEnv(MujocoHandReachEnv):
 
     Raises:
         DependencyNotInstalled: if gymnasium-robotics or a MuJoCo that it works with is missing.
-        ValueError: if ``reward_type`` is unknown, or ``relative_control`` is asked for.
+        ValueError: if ``reward_type`` or ``render_mode`` is unknown, or ``relative_control`` is asked for.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
@@ -661,6 +668,8 @@ class HandReachEnv(MujocoHandReachEnv):
             )
         if reward_type not in ("sparse", "dense"):
             raise ValueError(f"reward_type must be 'sparse' or 'dense', got {reward_type!r}")
+        if kwargs.get("render_mode") not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be None or 'rgb_array', got {kwargs['render_mode']!r}")
         if kwargs.get("relative_control"):
             raise ValueError("relative_control is broken in gymnasium-robotics 1.4.2 (it calls the old mujoco_py)")
         super().__init__(reward_type=reward_type, **kwargs)
@@ -707,6 +716,8 @@ class HandReachVectorEnv(_VectorEnv):
     observations are handled for the whole batch. The results are those of the single environments to the last bit.
     """
 
+    _pool = None  # Gymnasium 1.2 closes a batch that could not be made
+
     def __init__(self, num_envs, max_episode_steps, autoreset_mode=AutoresetMode.NEXT_STEP, render_mode=None, **kwargs):
         env = HandReachEnv(**kwargs)
         super().__init__(env, num_envs, max_episode_steps, autoreset_mode, render_mode)
@@ -722,8 +733,9 @@ class HandReachVectorEnv(_VectorEnv):
 
     def close_extras(self, **kwargs):
         """Stop the threads."""
-        self._pool.shutdown()
-        self._env.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._env.close()
 
     def _reset_env(self, i):
         self._env.data, self._env.np_random = self._data[i], self._np_randoms[i]

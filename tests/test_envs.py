@@ -4,9 +4,11 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from ctypes.util import find_library
 from pathlib import Path
+from types import SimpleNamespace
 
 import greedy
 import gymnasium as gym
@@ -30,6 +32,7 @@ CASES = [
     ("BitFlip-v0", {"d": 3}),
     ("HandReach-v2", {}),
     ("HandReach-v2", {"reward_type": "dense"}),
+    ("HandReach-v2", {"distance_threshold": 0.1}),  # which random actions reach and leave again
 ]
 IDS = sorted({id for id, _ in CASES} | {"ContinuousSeek10-v0", "ContinuousSeek20-v0", "BitFlip20-v0"})
 MANY_GOALS = ["DriveSeek-v0", "NoisySeek-v0"]
@@ -263,6 +266,16 @@ def test_a_batch_must_be_reset_before_its_first_step(id):
     vector.close()
 
 
+def test_a_closed_batch_has_no_threads():
+    before = threading.active_count()
+    vector = gym.make_vec("HandReach-v2", num_envs=2)
+    vector.reset(seed=0)
+    vector.step(vector.action_space.sample())
+    assert threading.active_count() > before
+    vector.close()
+    assert threading.active_count() == before
+
+
 def test_resets_and_constructions_are_checked():
     vector = gym.make_vec("ContinuousSeek-v0", num_envs=2)
     vector.reset(seed=0)
@@ -298,6 +311,7 @@ def test_generators_are_the_single_environments():
     single = gym.make("NoisySeek-v0")
     single.reset(seed=5)
     assert vector.np_random[1].random() == single.unwrapped.np_random.random()
+    assert vector.np_random_seed == (4, 5, 6)
 
 
 # --- ContinuousSeek ---------------------------------------------------------------------------------------------------
@@ -516,6 +530,22 @@ def test_noisyseek_goals_are_clustered_normals():
     # from this one, where its standard error is 4; 286 with equal weights, 228 with Geometric(0.2).
     squares = [2 * rows[rows[:, 0] == 1, 1:].var(axis=0, ddof=1).sum() for rows in desired if rows[:, 0].sum() > 1]
     assert abs(np.mean(squares) - 258) < 14
+    # n' is uniform in 1..200: a tenth is up to 20, and a few more sets are, since duplicates are removed.
+    assert 0.08 < (desired[..., 0].sum(axis=1) <= 20).mean() < 0.2
+
+
+def test_noisyseek_goals_are_rounded_and_duplicates_removed():
+    normals = {(1, 2): np.array([[3.6, -3.6]]), (200, 2): np.zeros((200, 2))}  # the centre, and no spread around it
+    chance = SimpleNamespace(
+        geometric=lambda p: 1,
+        dirichlet=lambda alpha: np.ones(1),
+        integers=lambda *args, **kwargs: 200,
+        choice=lambda k, n, p: np.zeros(n, int),
+        normal=lambda mean, deviation, size: normals[size],
+    )
+    goals = envs.NoisySeekEnv()._start(chance)["desired_goal"]
+    assert goals[0].tolist() == [1, 4, -4]
+    assert not goals[1:].any()
 
 
 def test_noisyseek_moves_by_the_action_of_at_most_norm_1_plus_standard_noise():
@@ -649,9 +679,10 @@ def test_without_render_mode_there_is_no_picture(id):
     assert env.render() is None
 
 
-def test_other_render_modes_are_refused():
+@pytest.mark.parametrize("name", ["BitFlip", "HandReach"])
+def test_other_render_modes_are_refused(name):
     with pytest.raises(ValueError, match="render_mode"):
-        envs.BitFlipEnv(render_mode="ansi")
+        getattr(envs, f"{name}Env")(render_mode="human")
 
 
 @needs_opengl
