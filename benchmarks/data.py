@@ -50,7 +50,7 @@ PAPER = {
     },
     "HandReach-v2": {
         "ddpg_her": ("handreach_normalized", None),
-        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # the nearest of the paper's
+        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # ours is between it and the next
         "ddpg_her_reengage --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
     },
     "BitFlip20-v0": {
