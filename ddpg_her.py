@@ -352,7 +352,7 @@ def train(args: Args) -> Path:
     run = Run(args, parts, rng)
     while True:
         if run.due(args.eval_frequency):
-            by_actor = evaluate(partial(policy, actor=policy.actor), env, vector_env, args)  # as the paper seems to
+            by_actor = evaluate(partial(policy, actor=policy.actor), env, vector_env, args)  # as the paper's code
             run.record(evaluate(policy, env, vector_env, args) | dict(success_rate_actor=by_actor["success_rate"]))
         stop = run.finished or bool(SIGNALS)
         if stop or run.due(args.checkpoint_frequency):
