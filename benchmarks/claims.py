@@ -1,7 +1,8 @@
-"""docs/results.md: the paper's claims one by one, what our runs say of them, and how sure that is; pages.py writes it.
+"""Tables of docs/results.md: the paper's claims one by one, what our runs say of them, and how sure that is.
 
-Everything in it comes from benchmarks/results/*.csv. A run is measured by its mean over all evaluations (how fast it
-learns, and how well) or by its last five (the end). Intervals are Welch's, over seeds.
+Everything in them comes from benchmarks/results/*.csv; the rule of the verdicts stands on that page. A run is measured
+by its mean over all evaluations (how fast it learns, and how well) or by its last five (the end). Intervals are
+Welch's, over seeds.
 """
 
 from typing import NamedTuple
@@ -29,108 +30,6 @@ from plot import MEASURES
 from scipy import stats
 
 NONE = 0.1  # a difference in success rate that counts as none
-HEAD = f"""# Claims of the paper, one by one
-
-`python benchmarks/pages.py` writes this page from the csv files in [benchmarks/results](../benchmarks/results), which
-`python benchmarks/sweep.py GRID` makes.
-
-**The rule.** Two variants are compared by the difference of their means over seeds, with Welch's 95 % interval (for
-the greedy agent, whose score is known, Student's). A run counts by its mean over all evaluations, or by its last five
-where the claim is about the end.
-
-- *Reproduced*: the interval excludes zero in the paper's direction; where the paper sees no difference, it lies
-  within ±{NONE}. That is the direction, not the size: a smaller or larger difference than the paper's counts as well.
-- *Not reproduced*: it lies on the other side of zero, or it includes zero and nothing as large as the paper's
-  difference; where the paper sees no difference, it lies outside ±{NONE}.
-- *Undecided*: otherwise; more seeds are needed. The column *needed* says how many of each variant find a difference
-  of the paper's size in four of five tries (Welch's interval, the spread of our runs); it is for planning.
-- *By the target actor*: `success_rate` of ddpg_her.py and ddpg_her_reengage.py is that of the target actor, a running
-  average of the actor's weights. The paper's [code](https://github.com/alevine0/ReenGAGE) evaluates the actor, so that
-  the size of its curves decides nothing in these rows. In its place stands {NONE}, or all that was left to gain where
-  that is less: success in every episode of each evaluation at which any of the runs had a success. This came after
-  first results, and changes one verdict: d = 20 to the end would be *not reproduced*.
-- *Not run*: too few seeds, or runs that are too short for a claim about the end. A dash: the paper has no curve at
-  these settings. *Post hoc*: compared after first results had been seen.
-
-**What is compared.** The paper's column is the same difference in its curves, up to the length of our runs (where there
-are none, to the end). *Seeds* are those of the variant and of what it is compared with. Where the two differ by more
-than the gradient term, or our runs from the paper's:
-
-- *ContinuousSeek*: each method has the paper's best batch and learning rate for it, as in the paper's figures. The rows
-  with ReenGAGE's settings for both isolate the gradient term (at d = 20 that baseline has not been run). We do not have
-  the paper's curve of it, but the paper chose the best by the area under the curve from a grid that has these settings,
-  so that its gain there is at least that over the best: ≥.
-- *d = 5*: in words the paper claims a gain at d = 10 and 20 alone. Its curves have one at d = 5 as well, of +0.04 (SAC:
-  +0.07), and so we ask for a gain there, where we had asked for none (±{NONE}) at first. By that rule all rows by the
-  target actor would hold, and the one by the actor with each method's best settings; the other two would be undecided.
-- *By the target actor* little is left to gain at d = 5 and 10: over the baseline with ReenGAGE's settings 0.04 and
-  0.03. Nearly all of the difference at d = 5 is the evaluation after 2,000 steps: later means are at 0.98 or more. Rows
-  with ReenGAGE's settings for both are of the same trainings by either actor, the others are not: in the trainings of
-  the rows by the actor, the target actor's difference is +0.04 at d = 5, +0.11 at 10, and +0.05 (−0.29 to +0.39) at 20.
-- *SAC* has one batch and learning rate for both, and its paper column is from the paper's grid there (with the best
-  batch of each the paper sees no gain at d = 5).
-- *HandReach*: our batches are a tenth of the paper's, the settings were chosen with ReenGAGE, and the paper's mean is
-  over evaluations every 95,000 steps, ours every 20,000. Our α of 0.15/d is between the paper's 0.1/d, which stands
-  beside it, and its 0.2/d, which gains +0.17 over these steps and loses in the end, so that for the end of 0.15/d the
-  paper says nothing.
-- *DriveSeek and NoisySeek*: our networks are smaller, and batches half as large. The paper's gain from sharing is
-  largest at the α that is compared, +4.7, and +3.0 at a half and a quarter of it.
-
-**Where the paper's code differs.** It agrees with ours in the environments, the losses and the convention for α, the
-settings, and in that the ends of time limits are no ends for the critic (read at commit de3e619; its BitFlip is not
-there), but for this, none of which has been measured alone:
-
-- *Multi-ReenGAGE*: with the shared encoder, its target's gradient by the gates takes the target actor's action as
-  constant, ours goes through it (Eq. 19). With separate encoders its gradient goes through it as well, so that the
-  ablation changes two things there.
-- *Hindsight goals* on ContinuousSeek are achieved goals up to the episode's last but one state, and the last step is
-  not relabelled; ours are up to the last state, as on HandReach in both.
-- *Updates* follow every step, ours every episode. *Evaluations* have new episodes each time, ours the same ones.
-- *SAC* adds noise of 0.03 to the actions that it samples in training.
-- *HandReach*: 40 updates with 19 × 256 transitions for every 38 episodes, after which the targets move by 5 %, and
-  buffers that drop nothing in 50 epochs; networks that do not see the achieved goal and begin with Xavier's
-  initialisation; mujoco-py and an older Gym.
-
-**What the intervals leave out.** The paper's difference is taken as known, though it has a spread of its own: five
-seeds give the soft target's +0.06 over τ = 0 a standard error of up to 0.03. Claims and rule were revised after first
-results had been seen. With three seeds, or five, intervals rest on values that are normally distributed. Some rows
-share runs. Runs of one seed start from the same networks and are evaluated on the same episodes, which Welch's interval
-does not use. Where a row has several commits, short trainings on a CPU learn the same with all of them
-([csv](../benchmarks/results/same_training.csv)); runs of one variant can be from several processors and from a GPU,
-though (the csv files say which). Of the same seeds on two processors the means of the target actor differ by up to 0.03
-at d = 5, 0.01 at d = 10, and 0.28 at d = 20 (in its first half).
-
-**Not tested**: HandManipulateBlock (no gain at d = 7), SAC at d = 20, α = 0.1/d and 0.3/d at d = 20, DriveSeek with the
-paper's networks and with convolutions, smaller α on sets of goals.
-"""
-ALL = """
-**All rows together.** With Holm's correction for the number of rows, these would not be *reproduced* any more, and the
-others would:
-
-{}"""
-LOOKS = """
-**Second looks.** These rows were published as undecided with three seeds before they had five. (Five were planned from
-the start, for sharing three. With three HandReach had been published as reproduced before, by a bootstrap interval, and
-so had DriveSeek and NoisySeek, of an older script.) Who counts that as two tries takes intervals of about 97.1 %
-(Pocock):
-"""
-LAW = """
-**O(d) against O(d²)** transitions to learn a rotation ([theory_check.py](theory_check.md)): the fitted exponent of d in
-their number. *Reproduced*: it is within 0.5 of the exponent of the paper's law, its interval within 1 (the other law's
-exponent is 1 away), and no trial needs fewer transitions than the law says. The laws, d − 1 and d(d − 1)/2 transitions,
-are not pure powers: over the dimensions measured they have slopes of their own.
-"""
-COST = """
-**What the gradient term costs** in time: per training step (`benchmarks/speed.py`), and over whole runs (medians over
-seeds; other work ran beside some), from the smallest to the largest value over machines and numbers of threads. The
-paper's Table 5 has 41 % on ContinuousSeek, 34 % on HandReach, 40 % on DriveSeek and 60 % on NoisySeek.
-"""
-TIME = """
-**What is gained in time**, on a CPU: steps and seconds until a run has a success rate of 0.5 (DriveSeek and NoisySeek:
-17.5 steps on a goal), medians over the seeds of each variant that one machine has run, three or more; a dash: half of
-them or more never have it. The two variants differ by the gradient term alone, or by each method's best settings as
-well. One thread each, other work ran beside some:
-"""
 
 
 class Claim(NamedTuple):
@@ -312,7 +211,7 @@ def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> st
 
 
 def verdict(low: float, high: float, size: float, direction: int) -> str:
-    """By the rule that stands above the table; size is the paper's difference, or what stands in its place."""
+    """By the rule of docs/results.md; size is the paper's difference, or what stands in its place."""
     if direction == 0:
         holds, fails = -NONE <= low <= high <= NONE, low > NONE or high < -NONE
     else:
@@ -348,6 +247,11 @@ def judge(claim: Claim) -> dict[str, str]:
         "verdict": said,
         "commit": ", ".join(sorted(set(pd.concat(rows).commit))),
     }
+
+
+def table() -> str:
+    """All claims."""
+    return markdown([judge(claim) for claim in CLAIMS])
 
 
 def in_short() -> str:
@@ -408,16 +312,17 @@ def cost() -> str:
     return markdown(table)
 
 
-def not_after_correction() -> str:
-    """The reproduced rows whose difference does not stand Holm's correction for all rows that have an interval."""
-    judged = [(claim, judge(claim)["verdict"]) for claim in CLAIMS if judge(claim)["ours"] != "–"]
-    tests = [(compare(*(ours(claim, which) for which in claim[3:5])).pvalue, claim, said) for claim, said in judged]
-    stands, fallen = True, []
+def together() -> str:
+    """The reproduced rows that would not be with Holm's correction for all rows that have an interval."""
+    rows = [(claim, judge(claim)["verdict"]) for claim in CLAIMS if judge(claim)["ours"] != "–"]
+    tests = [(compare(ours(claim, claim.base), ours(claim, claim.variant)).pvalue, claim, said) for claim, said in rows]
+    table, corrected = [], 0.0
     for rank, (p, claim, said) in enumerate(sorted(tests, key=lambda test: test[0])):
-        stands = stands and p * (len(tests) - rank) < 0.05
-        if said.startswith("**reproduced**") and not stands:
-            fallen.append(f"- {claim.text}: {claim.env_id}")
-    return "\n".join(fallen)
+        corrected = max(corrected, min(1, (len(tests) - rank) * p))
+        if said.startswith("**reproduced**") and corrected >= 0.05:
+            row = {"claim": claim.text, "environment": claim.env_id, "p": f"{p:.3f}"}
+            table.append(row | {"p, all rows together": f"{corrected:.2f}"})
+    return markdown(table)
 
 
 def second_looks() -> str:
@@ -458,11 +363,3 @@ def in_time() -> str:
                     row[f"{unit} {how}"] = f"{value:,.0f}" if np.isfinite(value) else "–"
             table.append(row | {"machine": machine.split(",")[0]})
     return markdown(table)
-
-
-def page() -> str:
-    """docs/results.md."""
-    claims = markdown([judge(claim) for claim in CLAIMS])
-    corrected = ALL.format(not_after_correction())
-    parts = [HEAD, claims, corrected, LOOKS, second_looks(), LAW, theory(), COST, cost(), TIME, in_time(), ""]
-    return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Writes what README and docs take from benchmarks/results: tables, docs/results.md, figures in docs/images.
+"""Writes what README and docs take from benchmarks/results: tables, and figures in docs/images.
 
     python benchmarks/pages.py
 
@@ -22,6 +22,12 @@ TABLE = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)+")
 TABLES = {
     **{f"{grid} {y}": partial(plot.table, grid, y) for grid, columns in plot.COLUMNS.items() for y in columns},
     "in short": claims.in_short,
+    "claims": claims.table,
+    "holm": claims.together,
+    "second looks": claims.second_looks,
+    "exponents": claims.theory,
+    "cost": claims.cost,
+    "time": claims.in_time,
     "alpha": plot_alpha.table,
     "alpha rule": plot_alpha.rule_table,
     "speed": partial(tables.speed, ("DDPG+HER", "ReenGAGE"), ("SAC+HER", "ReenGAGE on SAC"), digits=1),
@@ -37,8 +43,6 @@ TABLES = {
 
 def written(page: Path) -> str:
     """The text that a page should have."""
-    if page.name == "results.md":
-        return claims.page()
     return TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n", page.read_text())
 
 
