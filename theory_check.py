@@ -54,7 +54,7 @@ class Args:
     seed: int = 1
     """random seed, 0 or larger; the same seed gives the same files"""
     quick: bool = False
-    """small dimensions and 4 trials, in half a minute; --dims and --trials still win"""
+    """small dimensions and 4 trials, in about a minute; --dims and --trials still win"""
     out: str = "runs/theory_check"
     """folder for the csv files and the figure"""
 
