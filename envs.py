@@ -10,7 +10,7 @@
 
 Observations are dicts of ``observation``, ``achieved_goal`` and ``desired_goal``, and of the multi-goal API there is
 ``compute_reward(achieved_goal, desired_goal, info)``, which broadcasts over leading dimensions. Each exists twice, with
-the same keywords of its own (a batch draws no pictures) and exactly the same results for the same seeds and actions:
+the same keywords (but Gymnasium's, and for pictures) and exactly the same results for the same seeds and actions:
 ``gym.make(id)`` is one environment, and ``gym.make_vec(id, num_envs=n)`` steps n of them as a batch.
 """
 

@@ -314,12 +314,12 @@ def cost() -> str:
 
 def together() -> str:
     """The reproduced rows that would not be with Holm's correction for all rows that have an interval."""
-    rows = [(claim, judge(claim)["verdict"]) for claim in CLAIMS if judge(claim)["ours"] != "–"]
-    tests = [(compare(ours(claim, claim.base), ours(claim, claim.variant)).pvalue, claim, said) for claim, said in rows]
+    judged = [(claim, row) for claim in CLAIMS if (row := judge(claim))["ours"] != "–"]
+    tests = [(compare(ours(claim, claim.base), ours(claim, claim.variant)).pvalue, claim, row) for claim, row in judged]
     table, corrected = [], 0.0
-    for rank, (p, claim, said) in enumerate(sorted(tests, key=lambda test: test[0])):
+    for rank, (p, claim, row) in enumerate(sorted(tests, key=lambda test: test[0])):
         corrected = max(corrected, min(1, (len(tests) - rank) * p))
-        if said.startswith("**reproduced**") and corrected >= 0.05:
+        if row["verdict"].startswith("**reproduced**") and corrected >= 0.05:
             row = {"claim": claim.text, "environment": claim.env_id, "p": f"{p:.3f}"}
             table.append(row | {"p, all rows together": f"{corrected:.2f}"})
     return markdown(table)
