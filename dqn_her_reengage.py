@@ -275,7 +275,7 @@ class Normalizer(nn.Module):
 
     def update(self, x: np.ndarray) -> None:
         """Counts the rows of x, (n, dim)."""
-        if self.normalize:
+        if self.normalize and len(x):
             x = torch.as_tensor(x, dtype=torch.float64, device=self.sums.device)
             self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
             mean, mean_square = self.sums[1:] / self.sums[0]
@@ -413,7 +413,7 @@ def make_env(args: Args, **kwargs) -> gym.Env:
             low, high = AT_LEAST.get(name, 1 if isinstance(value, int) else 0), AT_MOST.get(name, 1e12)
             require(low <= value <= high, f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, not {value}")
     try:
-        env = gym.make(args.env_id, **json.loads(args.env_kwargs), **kwargs)
+        env = gym.make(args.env_id, **json.loads(args.env_kwargs) | kwargs)
     except Exception as error:
         why = f"{type(error).__name__} {error}"
         raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {why}") from error
@@ -637,6 +637,7 @@ def parse_args(argv: list[str]) -> Args:
     if given.resume or given.evaluate:
         path = Path(given.evaluate, "policy.pt") if given.evaluate else Path(given.resume, "checkpoint.pt")
         saved = Args(**load(path, {})["args"])
+        saved.capture_video &= not given.evaluate  # an evaluation asks for its own
         args, names = tyro.cli(Args, args=argv, default=saved), list(asdict(saved))
         fixed = names[: names.index("total_timesteps")]
         changed = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) != getattr(saved, name)]

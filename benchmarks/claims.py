@@ -55,7 +55,7 @@ class Claim(NamedTuple):
 
 SEEK5, SEEK10, SEEK20, HAND = "ContinuousSeek5-v0", "ContinuousSeek10-v0", "ContinuousSeek20-v0", "HandReach-v2"
 BITS, DRIVE, NOISY, RETURN = "BitFlip-v0", "DriveSeek-v0", "NoisySeek-v0", "episodic_return"
-ACTOR, AT_ONE_SETTING = "success_rate_actor", {d: (DDPG + flags, REENGAGE) for d, flags in EQUAL.items()}
+ACTOR, AT_ONE_SETTING = "success_rate_actor", {d: (DDPG + EQUAL[d], REENGAGE) for d in (5, 10)}
 CLAIMS = [
     Claim(
         "ReenGAGE gains at d = 10 (post hoc)", "both_actors", SEEK10, DDPG, REENGAGE, measure=ACTOR,
@@ -225,7 +225,9 @@ def judge(claim: Claim) -> dict[str, str]:
     row, digits = {"claim": claim.text, "environment": claim.env_id}, claim.digits
     base, variant = ours(claim, claim.base), ours(claim, claim.variant)
     rows = [rows_of(claim, which) for which in (claim.base, claim.variant) if which != GREEDY]
-    last = min(each.global_step.max() for each in rows)
+    last = rows[0].global_step.max()
+    if set(rows[0].global_step) != set(rows[-1].global_step):
+        raise ValueError(f"{claim.text}, {claim.env_id}: the two variants are evaluated at different steps")
     one_seed, too_short = len(variant) < 2 or (len(base) < 2 and claim.base != GREEDY), last < claim.end
     published = papers(claim, np.inf if one_seed or too_short else last)
     row["paper"] = "–" if np.isnan(published) else f"{'≥ ' * bool(claim.bound)}{published:+.{digits}f}"

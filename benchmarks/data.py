@@ -3,6 +3,7 @@
 Importing it lets the scripts and envs.py be imported.
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def evaluations(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict(commit=str)).fillna(dict(commit=""))  # made without git's history
 
 
+@functools.cache
 def runs(grid: str) -> pd.DataFrame:
     """The evaluations of a grid's runs with the columns env_id and variant."""
     rows = evaluations(RESULTS / f"{grid}.csv")

@@ -95,11 +95,15 @@ def compared(panel: Panel) -> pd.DataFrame:
 
 
 def at_one_setting(panel: Panel) -> pd.Series:
-    """By seeds, the values of α = 0 with the batch and learning rate of the other α, where the baseline has its own."""
+    """By seeds, the values of α = 0 with the batch and learning rate of the other α, where the baseline has its own.
+
+    None where only shorter runs have them.
+    """
     rows = runs("both_actors")
     same = DDPG + EQUAL.get(round(1 / panel.unit), "") if panel.grid == "continuousseek" else None
     rows = rows[(rows.env_id == panel.env_id) & (rows.variant == same)]
-    return rows.groupby("seed").success_rate.apply(of_curve) if len(rows) else pd.Series(dtype=float)
+    as_long = rows.global_step.max() == ours(panel)[1]
+    return rows.groupby("seed").success_rate.apply(of_curve) if as_long else pd.Series(dtype=float)
 
 
 def draw(axes: plt.Axes, panel: Panel) -> None:

@@ -23,7 +23,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 
 import gymnasium as gym
 import pandas as pd
@@ -165,16 +164,6 @@ def necessary_dqn_products(gradient_loss: bool) -> list[tuple[int, int, int]]:
     return products
 
 
-PRODUCTS = {  # row of the csv → row of the script that needs them, and their sizes
-    "matrix products, DDPG": ("ddpg_her.py", necessary_products(1, gradient_loss=False)),
-    "matrix products, ReenGAGE": ("ddpg_her_reengage.py", necessary_products(1, gradient_loss=True)),
-    "matrix products, SAC": ("sac_her_reengage.py --alpha 0", necessary_products(2, gradient_loss=False)),
-    "matrix products, SAC ReenGAGE": ("sac_her_reengage.py", necessary_products(2, gradient_loss=True)),
-    "matrix products, DQN": ("dqn_her_reengage.py --alpha 0", necessary_dqn_products(gradient_loss=False)),
-    "matrix products, DQN ReenGAGE": ("dqn_her_reengage.py", necessary_dqn_products(gradient_loss=True)),
-}
-
-
 def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> float:
     """Milliseconds that products of these sizes take when nothing else is done."""
     pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in sizes]
@@ -189,18 +178,22 @@ def matrix_products(sizes: list[tuple[int, int, int]], repeats: int = 200) -> fl
 def candidates() -> dict[str, dict[str, Callable[[], float]]]:
     """Algorithm → name → a function that measures once, in milliseconds per training step."""
     reengage, sac, rounds = ddpg_her_reengage, sac_her_reengage, (4 * BITS, 84 * BITS)
-    algorithms = {
+    return {
         "ddpg": {
             "ddpg_her.py": lambda: training_step(lambda steps: run_script(ddpg_her, steps)),
             "ddpg_her_reengage.py": lambda: training_step(lambda steps: run_script(reengage, steps, alpha=0.01)),
             "Stable-Baselines3 DDPG": lambda: training_step(lambda steps: run_sb3(DDPG, steps)),
             "Stable-Baselines3 DDPG, Eq. 9": lambda: training_step(lambda steps: run_sb3(DDPGReenGAGE, steps)),
+            "matrix products, DDPG": lambda: matrix_products(necessary_products(1, gradient_loss=False)),
+            "matrix products, ReenGAGE": lambda: matrix_products(necessary_products(1, gradient_loss=True)),
         },
         "sac": {
             "sac_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.0)),
             "sac_her_reengage.py": lambda: training_step(lambda steps: run_script(sac, steps, alpha=0.01)),
             "Stable-Baselines3 SAC": lambda: training_step(lambda steps: run_sb3(SAC, steps)),
             "Stable-Baselines3 SAC, Eq. 9": lambda: training_step(lambda steps: run_sb3(SACReenGAGE, steps)),
+            "matrix products, SAC": lambda: matrix_products(necessary_products(2, gradient_loss=False)),
+            "matrix products, SAC ReenGAGE": lambda: matrix_products(necessary_products(2, gradient_loss=True)),
         },
         "dqn": {
             "dqn_her_reengage.py --alpha 0": lambda: training_step(lambda steps: run_dqn(steps, 0.0), *rounds),
@@ -209,13 +202,10 @@ def candidates() -> dict[str, dict[str, Callable[[], float]]]:
             "Stable-Baselines3 DQN, Eq. 29": lambda: training_step(
                 lambda steps: run_sb3_dqn(DQNReenGAGE, steps), *rounds
             ),
+            "matrix products, DQN": lambda: matrix_products(necessary_dqn_products(gradient_loss=False)),
+            "matrix products, DQN ReenGAGE": lambda: matrix_products(necessary_dqn_products(gradient_loss=True)),
         },
     }
-    for name, (script, sizes) in PRODUCTS.items():
-        for measures in algorithms.values():
-            if script in measures:
-                measures[name] = partial(matrix_products, sizes)
-    return algorithms
 
 
 def main() -> None:

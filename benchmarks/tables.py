@@ -9,9 +9,6 @@ from data import RESULTS, markdown
 
 from theory_check import threshold
 
-# whose times the tables show: speed.csv's, and multi_speed.csv's
-EPYC, XEON = (f"{processor}, 2 cores, torch 2.13.0+cpu" for processor in ("AMD EPYC", "Intel(R) Xeon(R) Processor"))
-GPU = "NVIDIA H100 80GB HBM3"
 # row → script, its peer and its matrix products in speed.csv
 ON_CPU = {
     "DDPG+HER": ("ddpg_her.py", "Stable-Baselines3 DDPG", "matrix products, DDPG"),
@@ -30,10 +27,15 @@ ON_GPU = {
 }
 
 
+def newest(name: str) -> pd.DataFrame:
+    """The rows of a csv that are of the machine that was measured last."""
+    rows = pd.read_csv(RESULTS / f"{name}.csv")
+    return rows[rows.machine == rows.machine.iloc[-1]]
+
+
 def speed(*pairs: tuple[str, str], digits: int) -> str:
     """Milliseconds per training step of baselines and methods, of Stable-Baselines3 and of the products alone."""
-    rows = pd.read_csv(RESULTS / "speed.csv")
-    time = rows[rows.machine == EPYC].groupby(["what", "threads"]).ms.median()
+    time = newest("speed").groupby(["what", "threads"]).ms.median()
     table = []
     for pair in pairs:
         for threads in (1, 2):
@@ -51,11 +53,10 @@ def gpu_speed() -> str:
         "update, one graph": "update_ms_graph",
         "training step": "step_ms_graph",
     }
-    rows = pd.read_csv(RESULTS / "gpu_speed.csv")
     return markdown(
         [
             {"": ON_GPU[row["script"]]} | {name: f"{row[key]:.2g}" for name, key in columns.items()}
-            for row in rows[rows.machine.str.endswith(GPU)].to_dict("records")
+            for row in newest("gpu_speed").to_dict("records")
         ]
     )
 
@@ -70,8 +71,7 @@ def profile() -> str:
 
 def multi_speed() -> str:
     """Milliseconds per update of Multi-ReenGAGE, and of its loss written down plainly."""
-    rows = pd.read_csv(RESULTS / "multi_speed.csv")
-    time = rows[rows.machine == XEON].set_index(["size", "threads", "alpha", "form"]).ms_median
+    time = newest("multi_speed").set_index(["size", "threads", "alpha", "form"]).ms_median
     columns = {
         "`--alpha 0`": (0.0, "ours"),
         "Multi-ReenGAGE": (0.1, "ours"),

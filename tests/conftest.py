@@ -225,9 +225,9 @@ def assert_same(one, other, where=""):
         assert len(one) == len(other), where
         for i in range(len(one)):
             assert_same(one[i], other[i], f"{where}/{i}")
-    elif torch.is_tensor(one):
+    elif isinstance(one, (torch.Tensor, np.ndarray, np.generic)):
         assert one.dtype == other.dtype, where
-        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=where, strict=True)
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other), err_msg=where, strict=True)
     else:
         assert one == other, where
 

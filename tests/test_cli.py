@@ -1,10 +1,13 @@
 """The command line: help, defaults, bad input, what a run writes, evaluation, copied files, other environments."""
 
+import ast
 import dataclasses
 import importlib
+import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import tyro
 from conftest import (
     CONTINUOUS,
     DISCRETE,
@@ -517,6 +521,8 @@ def test_capture_video(run, tmp_path, script):
     gif = tmp_path / "runs" / "r" / "episodes.gif"
     assert_gif(gif, 16)  # of 20: four episodes
     gif.unlink()
+    assert run(script, "--evaluate runs/r").status == 0
+    assert not gif.exists()  # whoever gets a policy asks for a video, or has none
     finished = run(script, "--evaluate runs/r --capture-video")
     assert finished.status == 0, finished.err
     assert "episodes.gif" in finished.out
@@ -535,6 +541,11 @@ def test_a_video_without_imageio_is_refused_at_once(module, script, monkeypatch)
         module.make_env(module.Args(env_id=SEEK[script].split()[1], capture_video=True))
 
 
+def test_the_video_s_environment_has_its_own_keywords(module, script):
+    args = module.Args(env_id=SEEK[script].split()[1], env_kwargs='{"max_episode_steps": 4}')
+    assert module.make_env(args, max_episode_steps=5).spec.max_episode_steps == 5
+
+
 # ------------------------------------------------------------ as users call it
 
 
@@ -545,6 +556,29 @@ def real(folder, *argv, path=None):
         environment["PYTHONPATH"] = str(path)
     command = [sys.executable, *argv]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+PAGES = [TESTS.parent / "README.md", *sorted((TESTS.parent / "docs").glob("*.md"))]
+COMMANDS = [
+    command for page in PAGES for command in re.findall(r"^    python ((?:ddpg|sac|dqn)_.+)$", page.read_text(), re.M)
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_pages_commands_have_flags_of_the_script(command):
+    script, *flags = shlex.split(command, comments=True)
+    module = importlib.import_module(script.removesuffix(".py"))
+    args = tyro.cli(module.Args, args=[flag for flag in flags if flag != "--help"])
+    json.loads(args.env_kwargs)
+
+
+def test_a_copied_file_imports_what_readme_installs(script):
+    tree = ast.parse((ROOT / f"{script}.py").read_text())
+    names = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    needed = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"envs"}
+    installed = re.search(r"^    pip install (.+)$", PAGES[0].read_text(), re.M)[1]
+    assert needed | {"tensorboard"} == set(installed.split())  # which PyTorch's SummaryWriter is from
 
 
 def test_copied_alone_trains_on_fetch(tmp_path, script):

@@ -263,10 +263,11 @@ def test_normalizer_is_exact_in_a_long_run(module):
     assert normalizer.std.item() == pytest.approx(x.std(), rel=1e-3)
 
 
-def test_without_normalisation_nothing_is_changed(module):
-    normalizer = module.Normalizer(3, make_args(module, normalize=False))
-    normalizer.update(np.arange(12.0).reshape(4, 3))
-    x = torch.randn(9, 3) * 100
+@pytest.mark.parametrize(("normalize", "seen", "scale"), [(False, 4, 100), (True, 0, 1)], ids=["off", "saw nothing"])
+def test_without_normalisation_nothing_is_changed(module, normalize, seen, scale):
+    normalizer = module.Normalizer(3, make_args(module, normalize=normalize))
+    normalizer.update(np.arange(3.0 * seen).reshape(seen, 3))
+    x = torch.rand(9, 3) * scale
     assert_same(normalizer(x), x)
     assert_same(normalizer.std, torch.ones(3))  # --dense multiplies by it
 

@@ -151,6 +151,16 @@ def test_value_loss_is_the_baselines():
     assert plain.item() == baseline.item()
 
 
+@pytest.mark.parametrize("alpha", [0.0, ALPHA])
+def test_autograd_follows_goal_and_target_for_the_term_alone(alpha):
+    args, followed = make_args(reengage, alpha=alpha), []
+    critic, target_critic, _, target_actor = make_networks(reengage, args)
+    critic.register_forward_pre_hook(lambda network, inputs: followed.append(inputs[2].requires_grad))
+    target_critic.register_forward_hook(lambda network, inputs, output: followed.append(output.requires_grad))
+    reengage.critic_loss(critic, target_critic, target_actor, make_batch(reengage), args)
+    assert followed == [alpha > 0] * 2
+
+
 def test_goals_of_the_batch_are_left_alone():
     args = make_args(reengage, alpha=ALPHA)
     critic, target_critic, _, target_actor = make_networks(reengage, args)

@@ -14,6 +14,7 @@ import greedy
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import assert_same
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
@@ -39,18 +40,6 @@ MANY_GOALS = ["DriveSeek-v0", "NoisySeek-v0"]
 OPENGL = bool(find_library("EGL") or find_library("OSMesa"))
 needs_opengl = pytest.mark.skipif(not OPENGL, reason="neither EGL nor OSMesa is installed")
 every_case = pytest.mark.parametrize(("id", "kwargs"), CASES, ids=[f"{id}{kwargs or ''}" for id, kwargs in CASES])
-
-
-def assert_same(one, other):
-    """Equal to the last bit, with the same types, keys, shapes and dtypes."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    else:
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def rollout(env, seed, steps):

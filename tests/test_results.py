@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import alpha_rule
 import claims
 import data
 import numpy as np
@@ -12,9 +13,14 @@ import pandas as pd
 import plot
 import plot_alpha
 import pytest
+import same_training
+import soft_target
 import sweep
+import torch
 from conftest import ROOT, assert_same, learned
 from scipy import stats
+
+import ddpg_her_reengage
 
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
 WITH_TABLES = [page for page in pages.PAGES if pages.TABLE.search(page.read_text())]
@@ -109,9 +115,48 @@ def test_as_many_seeds_are_needed_as_find_the_difference_four_times_in_five():
 @pytest.mark.parametrize("grid", plot.COLUMNS)
 def test_the_commits_that_made_a_grid_train_the_same(grid):
     known = pd.read_csv(data.RESULTS / "same_training.csv", dtype=dict(commit=str))
-    assert known.groupby(["script", "flags"])["sum"].nunique().eq(1).all()
-    for script, rows in data.runs(grid).groupby("script"):
-        assert set(rows.commit) <= set(known[known.script == script].commit)
+    assert known.groupby(["script", "flags"])[same_training.SAME].nunique().le(1).all(axis=None)
+    family = r"--env-id ([a-zA-Z]+)"  # of environments that differ by their dimension
+    commits = {key: set(rows) for key, rows in known.groupby(["script", known["flags"].str.extract(family)[0]]).commit}
+    rows = data.runs(grid)
+    for key, made_by in rows.groupby(["script", rows["flags"].str.extract(family)[0]]).commit:
+        assert set(made_by) <= commits[key], key
+
+
+def test_soft_target_s_csv_is_what_it_computes(tmp_path, monkeypatch):
+    monkeypatch.setattr(soft_target, "RESULTS", tmp_path)
+    soft_target.main()
+    anew, committed = (pd.read_csv(folder / "soft_target.csv") for folder in (tmp_path, data.RESULTS))
+    pd.testing.assert_frame_equal(anew, committed, rtol=0.1)  # of two digits
+
+
+@pytest.mark.parametrize("grid", plot.COLUMNS)
+def test_a_grid_has_a_figure(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(plot, "IMAGES", tmp_path)
+    plot.figure(grid)
+    assert (tmp_path / f"{grid}.png").stat().st_size > 20_000
+
+
+def test_alpha_has_a_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(plot_alpha, "IMAGES", tmp_path)
+    plot_alpha.figure()
+    assert (tmp_path / "alpha.png").stat().st_size > 20_000
+
+
+def test_the_rules_alpha_is_a_share_of_the_running_means():
+    args, used = ddpg_her_reengage.Args(alpha=0.5), []
+
+    def loss(value, gradient, args):
+        used.append(args.alpha)
+        value, gradient = torch.tensor([value, gradient], dtype=torch.float64)
+        return value + args.alpha * gradient, dict(value_loss=value)
+
+    rule = alpha_rule.balanced(loss, share=0.3)
+    for value, gradient in ((1, 2), (1, 2), (3, 1), (100, 1), (0, 0)):
+        rule(value, gradient, args)
+    old, older = alpha_rule.DECAY, alpha_rule.DECAY**2
+    mean = 0.3 * (3 + old + older) / (1 + 2 * old + 2 * older)
+    assert used == pytest.approx([0.5, 0.15, 0.15, mean, 0.5])  # at most what it began with
 
 
 def test_a_rule_changes_what_the_script_learns(run, tmp_path):
@@ -127,13 +172,14 @@ def test_a_rule_changes_what_the_script_learns(run, tmp_path):
 def test_runs_of_your_own_are_drawn_beside_ours(tmp_path):
     run = tmp_path / "mine"
     run.mkdir()
-    command = [sys.executable, ROOT / "benchmarks" / "compare.py", "BitFlip20-v0", run]
+    command = [sys.executable, ROOT / "benchmarks" / "compare.py", "ContinuousSeek5-v0", run, "--grid", "both_actors"]
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert refused.stderr.endswith("mine/evaluations.csv is no csv with columns global_step and success_rate\n")
+    columns = "global_step and success_rate or success_rate_actor"
+    assert refused.stderr.endswith(f"mine/evaluations.csv is no csv with columns {columns}\n")
     pictures = []
     for success_rate in (0.1, 0.9):
-        (run / "evaluations.csv").write_text(f"global_step,success_rate\n0,0\n100000,{success_rate}\n")
+        (run / "evaluations.csv").write_text(f"global_step,success_rate_actor\n0,0\n10000,{success_rate}\n")
         subprocess.run(command, cwd=tmp_path, check=True)
         pictures.append((tmp_path / "compare.png").read_bytes())
     assert pictures[0] != pictures[1]

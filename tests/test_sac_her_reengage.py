@@ -109,6 +109,16 @@ def test_gradient_term_equals_finite_differences(temperature, clip_target, c_low
     assert (loss - metrics["value_loss"]).item() == pytest.approx(ALPHA * expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [0.0, ALPHA])
+def test_autograd_follows_goal_and_target_for_the_term_alone(temperature, alpha):
+    args, followed = make_args(sac, alpha=alpha), []
+    networks = make_networks(sac, args)
+    networks[0].register_forward_pre_hook(lambda network, inputs: followed.append(inputs[2].requires_grad))
+    networks[1].register_forward_hook(lambda network, inputs, output: followed.append(output[0].requires_grad))
+    critic_loss(networks, temperature, make_batch(sac), args)
+    assert followed == [alpha > 0] * 2
+
+
 def test_entropy_is_part_of_the_targets_gradient(temperature):
     """With critics that ignore goal and action, the term is the gradient of −γ η log π alone."""
     args = make_args(sac, alpha=ALPHA)

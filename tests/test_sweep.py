@@ -73,7 +73,9 @@ def test_what_another_sweep_runs_is_left_to_it(sweep, tmp_path):
     assert list(tmp_path.glob("runs/long/*")) == [log]
 
 
-def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path, changed):
+    """From where it was, or from its start where its script does something else now."""
     first = sweep("long", "--jobs", "2")
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("runs/long/*/evaluations.csv")):
@@ -84,10 +86,14 @@ def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path):
     said, _ = first.communicate()
     assert first.returncode == 1
     assert "the same command continues" in said
+    script = tmp_path / "ddpg_her.py"
+    source = script.read_text()
+    script.unlink()
+    script.write_text(source + ("CHANGED = True\n" if changed else "# no change\n"))
     second = sweep("long", "--jobs", "1")
     second.communicate()
     assert second.returncode == 0
-    assert log_of_long(tmp_path).read_text().count("       0 steps") == 1, "it began anew"
+    assert log_of_long(tmp_path).read_text().count("       0 steps") == 1 + changed
     steps = pd.read_csv(tmp_path / "results" / "long.csv").global_step
     assert steps.tolist() == list(range(0, 1_501, 500))
     assert [path.suffix for path in tmp_path.glob("runs/long/*") if path.is_file()] == [".log"]
