@@ -498,7 +498,7 @@ class CudaGraph:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         self.calls += 1
-        if self.calls == 4:  # PyTorch has set itself up in the calls before
+        if self.calls == 4:  # the calls before made what a capture cannot: Adam's state, workspaces
             graph, self.batch = torch.cuda.CUDAGraph(), batch
             try:
                 with torch.cuda.graph(graph):  # records what the function launches, without running it
@@ -525,7 +525,7 @@ class Run:
         self.previous_step = -1  # so that the first evaluation is due at step 0
         if args.resume:
             checkpoint = load(self.folder / "checkpoint.pt", parts)
-            vars(self).update(checkpoint["counters"])  # and seconds
+            vars(self).update(checkpoint["counters"])  # with the seconds so far
             rng.bit_generator.state = checkpoint["rng"]
             torch.set_rng_state(checkpoint["torch_rng"])
             self.previous_step, self.start = self.global_step, self.start - self.seconds
@@ -602,7 +602,7 @@ def load(path: Path, parts: dict) -> dict:
     """Reads a checkpoint and restores parts from it, executing nothing; raises InputError where that fails."""
     require(path.is_file(), f"no checkpoint at {path}")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=not parts)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=not parts)  # settings need no buffer
         require(saved["script"] == SCRIPT, f"{saved['script']}.py wrote it")
         Args(**saved["args"])
         for name, part in parts.items():
