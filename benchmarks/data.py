@@ -19,6 +19,7 @@ DDPG, REENGAGE, SAC, DQN, MULTI = (
 )
 RULE = "benchmarks/alpha_rule"  # which takes a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
+FULL = "--total-timesteps 32000"  # grid multi_full: the paper's size, until its curve with gate gradients is above 17.5
 SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
 # d → ReenGAGE's batch and learning rate on ContinuousSeek, for the baseline
 EQUAL = {
@@ -99,9 +100,9 @@ def runs(grid: str) -> pd.DataFrame:
 
 
 def variant_of(script: str, flags: str) -> tuple[str, str]:
-    """The environment of a run, and its variant: the script and its other flags, without grid multi's size."""
+    """The environment of a run, and its variant: the script and its other flags, without SMALL and FULL."""
     _, env_id, *others = flags.split()
-    return env_id, " ".join([script, *others]).removesuffix(f" {SMALL}")
+    return env_id, " ".join([script, *others]).removesuffix(f" {SMALL}").removesuffix(f" {FULL}")
 
 
 def paper_curve(panel: str, alpha: str | None, last_step: float = np.inf) -> pd.DataFrame:

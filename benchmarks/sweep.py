@@ -34,7 +34,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from data import DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, ROOT, RULE, SAC, SHORT, SMALL, evaluations
+from data import DDPG, DQN, EQUAL, FULL, MULTI, REENGAGE, RESULTS, ROOT, RULE, SAC, SHORT, SMALL, evaluations
 from machine import machine
 from tqdm import tqdm
 
@@ -84,10 +84,7 @@ GRIDS = {
         for env_id, best in (("DriveSeek-v0", 0.1), ("NoisySeek-v0", 0.5))
         for seeds, alpha, flags in ((5, 0, ""), (5, best, ""), (5, best, " --separate-encoders"))
     ],
-    # The paper's networks and batch, until its curve has passed 17.5 with the gate gradient
-    "multi_full": [
-        (1, MULTI, f"--env-id DriveSeek-v0 --alpha {alpha:g} --total-timesteps 32000") for alpha in (0, 0.1)
-    ],
+    "multi_full": [(1, MULTI, f"--env-id DriveSeek-v0 --alpha {alpha:g} {FULL}") for alpha in (0, 0.1)],
     # Whether the curves differ from the paper's because of who is evaluated: the column success_rate_actor
     "both_actors": [
         (seeds, script, f"--env-id {env_id}{flags}")
