@@ -155,7 +155,7 @@ def code(script: str, made_by: str = "") -> str:
 def results(name: str) -> pd.DataFrame:
     """The evaluations of all finished runs, one row each."""
     path = RESULTS / f"{name}.csv"
-    return evaluations(path) if path.exists() else pd.DataFrame(columns=[*RUN, "commit"])
+    return evaluations(path) if path.exists() else pd.DataFrame(columns=[*RUN, "machine", "commit"])
 
 
 def state(name: str, script: str, flags: str, seed: int) -> str:
@@ -170,7 +170,10 @@ def state(name: str, script: str, flags: str, seed: int) -> str:
 
 
 def train(command: list[str], log: IO) -> int:
-    """Runs a command, whose output goes to the log, and who holds its lock, too; its exit status."""
+    """Runs a command, whose output goes to the log; its exit status.
+
+    It inherits the log's lock, so that the run stays locked where this sweep is killed.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
     options = dict(cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -181,10 +184,10 @@ def train(command: list[str], log: IO) -> int:
         return process.wait()
 
 
-def run(name: str, script: str, flags: str, seed: int) -> tuple[dict, str | None]:
-    """Trains one run to its end, if no other sweep does; its output goes to a log beside its folder.
+def run(name: str, script: str, flags: str, seed: int, listed: str) -> str | None:
+    """Trains one run to its end and collects it, if no other sweep does; returns what went wrong.
 
-    Returns the columns of its rows in the csv that name the run and what made it, and what went wrong.
+    Its output goes to a log beside its folder; listed is its state when the sweep began.
     """
     path = ROOT / "runs" / f"{run_name(name, script, flags, seed)}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,14 +195,16 @@ def run(name: str, script: str, flags: str, seed: int) -> tuple[dict, str | None
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return {}, f"another sweep runs it: {command_of(script, flags, seed)}"
+            return f"another sweep runs it: {command_of(script, flags, seed)}"
+        if state(name, script, flags, seed) not in ("new", "unfinished", listed):
+            return f"another sweep has ended it: {command_of(script, flags, seed)}"
         return run_alone(name, script, flags, seed, log)
 
 
-def run_alone(name: str, script: str, flags: str, seed: int, log: IO) -> tuple[dict, str | None]:
-    """Trains one run to its end, from its checkpoint where there is one; returns what `run` does."""
-    if STOPPED.is_set() or state(name, script, flags, seed) == "finished":
-        return {}, f"another sweep has ended it: {command_of(script, flags, seed)}"
+def run_alone(name: str, script: str, flags: str, seed: int, log: IO) -> str | None:
+    """Trains one run to its end, from its checkpoint where there is one, and collects it; returns what went wrong."""
+    if STOPPED.is_set():
+        return "stopped"
     run_folder = run_name(name, script, flags, seed)
     folder = ROOT / "runs" / run_folder
     begun = folder.parent / f"{folder.name}.begun"
@@ -208,7 +213,7 @@ def run_alone(name: str, script: str, flags: str, seed: int, log: IO) -> tuple[d
     made, by = json.loads(begun.read_text()) if saved else (None, None)
     same = by == code(script)
     if same and has_ended(folder):  # a sweep was killed before it collected it
-        return made, None
+        return collect(name, made)
     if same and script != RULE:  # whose running means no checkpoint has
         command += ["--resume", f"runs/{run_folder}"]
     else:
@@ -220,8 +225,8 @@ def run_alone(name: str, script: str, flags: str, seed: int, log: IO) -> tuple[d
     status = train(command, log)
     if status:
         end_of_log = Path(log.name).read_text().strip().splitlines()[-1:]
-        return {}, f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
-    return made, None
+        return f"exit status {status}: {' '.join(command[1:])}\n    {end_of_log}"
+    return collect(name, made)
 
 
 def has_ended(folder: Path) -> bool:
@@ -231,11 +236,12 @@ def has_ended(folder: Path) -> bool:
 
 
 def expected_minutes(name: str, script: str, flags: str) -> float:
-    """How long a run took when the csv was made, or one of the script on the environment; nan where none was."""
+    """How long a run took, or else one of the script on the environment, here if it was; nan where none was."""
     rows = results(name)
     rows = rows[(rows["script"] == script) & rows["flags"].str.startswith(" ".join(flags.split()[:2]))]
-    same = rows[rows["flags"] == flags]
-    rows = rows if same.empty else same
+    for nearer in (rows["flags"] == flags, rows["machine"] == machine()):
+        nearer = nearer[rows.index]
+        rows = rows[nearer] if nearer.any() else rows
     return np.nan if rows.empty else rows.groupby(["flags", "seed"]).wall_seconds.max().median() / 60
 
 
@@ -268,6 +274,13 @@ def stop(*_) -> None:
         process.terminate()
 
 
+def estimate(minutes: list[float], jobs: int) -> str:
+    """How long runs take together; nan is one of which no time is known."""
+    unknown, longest = np.isnan(minutes).sum(), np.nanmax([*minutes, 0])
+    together = f"about {max(np.nansum(minutes) / jobs, longest):.0f} minutes with {jobs} at a time"
+    return together + f", and {unknown} of which no time is known" * bool(unknown)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=GRIDS)
@@ -284,16 +297,13 @@ def main() -> None:
     runs = [run for run in runs_of(args.grid, seeds) if re.search(args.only, command_of(*run))]
     states = [state(name, *run) for run in runs]
     wanted = [known in ("new", "unfinished") or (args.again and known != "finished") for known in states]
-    tasks = list(itertools.compress(runs, wanted))
+    tasks = [(*each, known) for each, known in itertools.compress(zip(runs, states, strict=True), wanted)]
     known_times = name if (RESULTS / f"{name}.csv").exists() else args.grid
-    minutes = [expected_minutes(known_times, script, flags) for script, flags, _ in tasks]
+    minutes = [expected_minutes(known_times, script, flags) for script, flags, *_ in tasks]
     if args.dry_run:
         for each, known in zip(runs, states, strict=True):
             print(f"{expected_minutes(known_times, *each[:2]):6.1f} min  {command_of(*each)}: {known}")
-    unknown = f", and {np.isnan(minutes).sum()} of which no time is known" if np.isnan(minutes).any() else ""
-    longest = np.nanmax([*minutes, 0])
-    total = f"about {max(np.nansum(minutes) / args.jobs, longest):.0f} minutes with {args.jobs} at a time{unknown}"
-    print(f"{len(tasks)} of {len(runs)} runs are to be done: {total}")
+    print(f"{len(tasks)} of {len(runs)} runs are to be done: {estimate(minutes, args.jobs)}")
     if args.dry_run:
         return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -301,11 +311,9 @@ def main() -> None:
     ended, failed = 0, []
     pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
     calls = (joblib.delayed(run)(name, *task) for task in tasks)
-    for made, problem in tqdm(pool(calls), total=len(tasks), unit="run"):
-        if not problem:
-            ended += 1
-            collect(name, made)
-        elif not STOPPED.is_set():
+    for problem in tqdm(pool(calls), total=len(tasks), unit="run"):
+        ended += problem is None
+        if problem and not STOPPED.is_set():
             failed.append(problem)
     path = (RESULTS / f"{name}.csv").relative_to(ROOT)
     print(f"{ended} of {len(tasks)} runs have ended: {path}", *failed, sep="\n")

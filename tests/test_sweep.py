@@ -73,6 +73,16 @@ def test_what_another_sweep_runs_is_left_to_it(sweep, tmp_path):
     assert list(tmp_path.glob("runs/long/*")) == [log]
 
 
+def test_what_another_sweep_has_ended_is_not_run_again(tmp_path, monkeypatch):
+    """In a folder without git's history, where no run is known to be of today's script."""
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert module.state("long", "ddpg_her", SMALL, 1) == "new"  # when both sweeps began
+    row = dict(script="ddpg_her", flags=SMALL, seed=1, global_step=0, machine="one", commit="")
+    pd.DataFrame([row]).to_csv(tmp_path / "long.csv", index=False)
+    assert module.run("long", "ddpg_her", SMALL, 1, "new").startswith("another sweep has ended it: ddpg_her.py")
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path, changed):
     """From where it was, or from its start where its script does something else now."""
