@@ -162,19 +162,23 @@ def rows_of(claim: Claim, variant: str) -> pd.DataFrame:
     return rows[(rows.env_id == claim.env_id) & (rows.variant == variant)]
 
 
-def ours(claim: Claim, variant: str, seeds: float = np.inf) -> np.ndarray:
-    """One number for each seed, of the first so many; of the greedy agent one."""
+def ours(claim: Claim, variant: str, seeds: float = np.inf) -> np.ndarray | float:
+    """One number for each seed, of the first so many; of the greedy agent its score, which has no spread."""
     if variant == GREEDY:
-        return np.array([greedy_return()])
+        return greedy_return()
     rows = rows_of(claim, variant)
     return rows[rows.seed <= seeds].groupby("seed")[claim.measure].apply(of_curve, end=bool(claim.end)).to_numpy()
 
 
 def left_to_gain(claim: Claim) -> float:
-    """What success at every evaluation at which a run of either had one would add to the mean of base."""
+    """What success at every evaluation at which a run of either had one would add to the mean of base.
+
+    Where the claim is that base is better, what could be lost.
+    """
     base, variant = (rows_of(claim, which) for which in (claim.base, claim.variant))
     best = pd.concat([base, variant]).groupby("global_step")[claim.measure].max()
-    return (best > 0).mean() - ours(claim, claim.base).mean()
+    highest = of_curve(best > 0, bool(claim.end)) if claim.direction > 0 else 0
+    return abs(highest - ours(claim, claim.base).mean())
 
 
 def papers(claim: Claim, last_step: float) -> float:
@@ -188,21 +192,21 @@ def papers(claim: Claim, last_step: float) -> float:
     return variant - base
 
 
-def compare(base: np.ndarray, variant: np.ndarray):
-    """Welch's test of the difference of means; where base is a single number, which is known, Student's."""
-    if len(base) == 1:
+def compare(base: np.ndarray | float, variant: np.ndarray):
+    """Welch's test of the difference of means; where base is a number, which is known, Student's."""
+    if np.ndim(base) == 0:
         return stats.ttest_1samp(variant - base, 0)
     return stats.ttest_ind(variant, base, equal_var=False)
 
 
-def interval(base: np.ndarray, variant: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def interval(base: np.ndarray | float, variant: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Interval of the difference of means."""
     return tuple(compare(base, variant).confidence_interval(level))
 
 
-def seeds_needed(base: np.ndarray, variant: np.ndarray, difference: float) -> str:
-    """Seeds of each variant with which Welch's interval excludes zero four times in five; base may be one number."""
-    one, other = (values.var(ddof=1) if len(values) > 1 else 0.0 for values in (base, variant))
+def seeds_needed(base: np.ndarray | float, variant: np.ndarray, difference: float) -> str:
+    """Seeds of each variant with which Welch's interval excludes zero four times in five; base may be a number."""
+    one, other = (np.var(values, ddof=1) if np.ndim(values) else 0.0 for values in (base, variant))
     n = np.arange(2, 200)
     freedom = (n - 1) * (one + other) ** 2 / (one**2 + other**2)
     power = stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, abs(difference) * np.sqrt(n / (one + other)))
@@ -228,12 +232,12 @@ def judge(claim: Claim) -> dict[str, str]:
     last = rows[0].global_step.max()
     if set(rows[0].global_step) != set(rows[-1].global_step):
         raise ValueError(f"{claim.text}, {claim.env_id}: the two variants are evaluated at different steps")
-    one_seed, too_short = len(variant) < 2 or (len(base) < 2 and claim.base != GREEDY), last < claim.end
-    published = papers(claim, np.inf if one_seed or too_short else last)
+    too_few, too_short = len(variant) < 2 or np.shape(base) in ((0,), (1,)), last < claim.end
+    published = papers(claim, np.inf if too_few or too_short else last)
     row["paper"] = "–" if np.isnan(published) else f"{'≥ ' * bool(claim.bound)}{published:+.{digits}f}"
-    if one_seed or too_short:
+    if too_few or too_short:
         rest = dict.fromkeys(("ours", "95 % interval", "seeds", "needed", "verdict", "commit"), "–")
-        return row | rest | {"verdict": "not run (one seed)" if one_seed else "not run (too short)"}
+        return row | rest | {"verdict": "not run (too few seeds)" if too_few else "not run (too short)"}
     low, high = interval(base, variant)
     target_actor = by_target_actor(claim.variant, claim.measure)
     said = "–"
@@ -242,7 +246,7 @@ def judge(claim: Claim) -> dict[str, str]:
         said = verdict(low, high, size, claim.direction) + ", by the target actor" * target_actor
     needed = seeds_needed(base, variant, published) if said == "undecided" else "–"
     return row | {
-        "ours": f"{variant.mean() - base.mean():+.{digits}f}",
+        "ours": f"{variant.mean() - np.mean(base):+.{digits}f}",
         "95 % interval": f"{low:+.{digits}f} to {high:+.{digits}f}",
         "seeds": f"{len(variant)}" if claim.base == GREEDY else f"{len(variant)}, {len(base)}",
         "needed": needed,
@@ -262,7 +266,7 @@ def in_short() -> str:
     for claim in CLAIMS:
         if claim.short:
             row, digits = judge(claim), claim.digits
-            without, with_term = (ours(claim, which).mean() for which in (claim.base, claim.variant))
+            without, with_term = (np.mean(ours(claim, which)) for which in (claim.base, claim.variant))
             cells = {"mean over all evaluations": claim.short}
             cells |= {"without": f"{without:.{digits}f}", "with": f"{with_term:.{digits}f}"}
             cells |= {"difference": f"{row['ours']} ({row['95 % interval']})", "paper": row["paper"]}
@@ -286,6 +290,16 @@ def theory() -> str:
     return markdown(table)
 
 
+def on_cpu(grid: str, env_id: str, plain: str, full: str) -> pd.DataFrame:
+    """The evaluations of two variants that were run without a GPU."""
+    rows = runs(grid)
+    return rows[(rows.env_id == env_id) & rows.variant.isin([plain, full]) & ~rows.machine.str.contains("NVIDIA")]
+
+
+def algorithm(variant: str) -> str:
+    return variant.split("_")[0].upper()
+
+
 def cost() -> str:
     """What the gradient term adds to a training step, from speed.py's csv, and to whole runs, from the grids'."""
     added = []  # what, by how much, where
@@ -301,11 +315,9 @@ def cost() -> str:
         for name, script in (("SAC, ContinuousSeek-v0", SAC), ("DQN, BitFlip-v0", DQN)):
             add(f"a step of {name}", time, f"{script}.py --alpha 0", f"{script}.py", machine)
     for grid, env_id, plain, full in RUNS:
-        rows = runs(grid)
-        rows = rows[(rows.env_id == env_id) & rows.variant.isin([plain, full])]
-        for machine, group in rows.groupby("machine"):
+        for machine, group in on_cpu(grid, env_id, plain, full).groupby("machine"):
             time = group.groupby(["variant", "seed"]).wall_seconds.max().groupby("variant").median()
-            add(f"a run of {full.split()[0].split('_')[0].upper()}, {env_id}", time, plain, full, machine)
+            add(f"a run of {algorithm(full)}, {env_id}", time, plain, full, machine)
     table = []
     for what, group in pd.DataFrame(added, columns=["what", "more", "machine"]).groupby("what", sort=False):
         low, high = (f"{value:+.0f} %" for value in (group.more.min(), group.more.max()))
@@ -315,13 +327,13 @@ def cost() -> str:
 
 
 def together() -> str:
-    """The reproduced rows that would not be with Holm's correction for all rows that have an interval."""
+    """The reproduced differences that would not be with Holm's correction for all rows that have an interval."""
     judged = [(claim, row) for claim in CLAIMS if (row := judge(claim))["ours"] != "–"]
     tests = [(compare(ours(claim, claim.base), ours(claim, claim.variant)).pvalue, claim, row) for claim, row in judged]
     table, corrected = [], 0.0
     for rank, (p, claim, row) in enumerate(sorted(tests, key=lambda test: test[0])):
         corrected = max(corrected, min(1, (len(tests) - rank) * p))
-        if row["verdict"].startswith("**reproduced**") and corrected >= 0.05:
+        if claim.direction and row["verdict"].startswith("**reproduced**") and corrected >= 0.05:
             row = {"claim": claim.text, "environment": claim.env_id, "p": f"{p:.3f}"}
             table.append(row | {"p, all rows together": f"{corrected:.2f}"})
     return markdown(table)
@@ -347,8 +359,7 @@ def in_time() -> str:
     settings = {DDPG: "each with its best settings", AT_ONE_SETTING[10][0]: "both with ReenGAGE's settings"}
     for grid, env_id, plain, full in [*RUNS, *(("both_actors", SEEK10, base, REENGAGE) for base in settings)]:
         measure = RETURN if grid == "multi" else ACTOR if grid == "both_actors" else "success_rate"
-        rows = runs(grid)
-        rows = rows[(rows.env_id == env_id) & rows.variant.isin([plain, full])]
+        rows = on_cpu(grid, env_id, plain, full)
         reached = rows[rows[measure] >= MEASURES[measure].threshold].groupby(["variant", "seed"]).first()
         for machine, seeds in rows.groupby("machine"):
             seeds = seeds.groupby("variant").seed.unique()
@@ -356,9 +367,9 @@ def in_time() -> str:
                 continue
             of_all = reached.reindex([(each, seed) for each in seeds.index for seed in seeds[each]])
             median = of_all[["global_step", "wall_seconds"]].fillna(np.inf).groupby("variant").median()
-            name = f"{full.split()[0].split('_')[0].upper()}, {env_id}"
+            name = f"{algorithm(full)}, {env_id}"
             name += f", by the actor, {settings[plain]}" if measure == ACTOR else ""
-            row = {"": name, "seeds": f"{len(seeds[full])}"}
+            row = {"": name, "seeds": f"{len(seeds[full])}, {len(seeds[plain])}"}
             for unit, column in (("steps", "global_step"), ("seconds", "wall_seconds")):
                 for how, variant in (("without", plain), ("with", full)):
                     value = median[column][variant]

@@ -13,13 +13,11 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 RESULTS = ROOT / "benchmarks" / "results"
-DDPG, REENGAGE, SAC, DQN, MULTI = (
-    *("ddpg_her", "ddpg_her_reengage", "sac_her_reengage", "dqn_her_reengage"),
-    "ddpg_multi_reengage",
-)
+DDPG, REENGAGE, SAC = "ddpg_her", "ddpg_her_reengage", "sac_her_reengage"
+DQN, MULTI = "dqn_her_reengage", "ddpg_multi_reengage"
 RULE = "benchmarks/alpha_rule"  # which takes a script
 SMALL = "--hidden-size 64 --batch-size 128 --total-timesteps 80000"  # grid multi: a size that a CPU can afford
-FULL = "--total-timesteps 32000"  # grid multi_full: the paper's size, until its curve with gate gradients is above 17.5
+FULL = "--total-timesteps 20000"  # grid multi_full: the paper's size, until its curve with gate gradients is at 17.3
 SHORT = " --total-timesteps 200000"  # of grid both_actors, d = 20
 # d → ReenGAGE's batch and learning rate on ContinuousSeek, for the baseline
 EQUAL = {
@@ -32,51 +30,51 @@ GREEDY = "greedy"  # NoisySeek's agent that is not trained
 # environment → variant → the paper's panel and α
 PAPER = {
     "ContinuousSeek5-v0": {
-        "ddpg_her": ("continuousseek_d5_lr0.001_batch512", None),
-        "ddpg_her_reengage": ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
-        "ddpg_her_reengage --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
-        "ddpg_her_reengage --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
+        DDPG: ("continuousseek_d5_lr0.001_batch512", None),
+        REENGAGE: ("continuousseek_d5_lr0.0015_batch512", "0.2/d"),
+        f"{REENGAGE} --alpha 0.02": ("continuousseek_d5_lr0.0015_batch512", "0.1/d"),
+        f"{REENGAGE} --alpha 0.06": ("continuousseek_d5_lr0.0015_batch512", "0.3/d"),
     },
     "ContinuousSeek10-v0": {
-        "ddpg_her": ("continuousseek_d10_lr0.0005_batch256", None),
-        "ddpg_her_reengage": ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
-        "ddpg_her_reengage --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
-        "ddpg_her_reengage --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
-        "sac_her_reengage --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
+        DDPG: ("continuousseek_d10_lr0.0005_batch256", None),
+        REENGAGE: ("continuousseek_d10_lr0.001_batch512", "0.2/d"),
+        f"{REENGAGE} --alpha 0.01": ("continuousseek_d10_lr0.001_batch512", "0.1/d"),
+        f"{REENGAGE} --alpha 0.03": ("continuousseek_d10_lr0.001_batch512", "0.3/d"),
+        f"{SAC} --alpha 0.02": ("continuousseek_sac_d10_best", "0.2/d"),
     },
     "ContinuousSeek20-v0": {
-        "ddpg_her": ("continuousseek_d20_lr0.0005_batch256", None),
-        "ddpg_her_reengage": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
-        f"{DDPG}{SHORT}": ("continuousseek_d20_lr0.0005_batch256", None),
-        f"{REENGAGE}{SHORT}": ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+        DDPG: ("continuousseek_d20_lr0.0005_batch256", None),
+        REENGAGE: ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
+        DDPG + SHORT: ("continuousseek_d20_lr0.0005_batch256", None),
+        REENGAGE + SHORT: ("continuousseek_d20_lr0.0005_batch128", "0.2/d"),
     },
     "HandReach-v2": {
-        "ddpg_her": ("handreach_normalized", None),
-        "ddpg_her_reengage --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # ours is between it and the next
-        "ddpg_her_reengage --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
+        DDPG: ("handreach_normalized", None),
+        f"{REENGAGE} --alpha 0.01": ("handreach_normalized", "0.1*sigma^2/d"),  # ours is between it and the next
+        f"{REENGAGE} --alpha 0.02": ("handreach_normalized", "0.2*sigma^2/d"),
     },
     "BitFlip20-v0": {
-        "dqn_her_reengage --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
-        "dqn_her_reengage": ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
-        "dqn_her_reengage --temperature 0": ("bitflip_d20_tau0.0", "1.0/d"),
-        "dqn_her_reengage --temperature 1": ("bitflip_d20_gradonly_tau1.0", "1.0/d"),
+        f"{DQN} --alpha 0": ("bitflip_d20_gradonly_tau0.5", None),
+        DQN: ("bitflip_d20_gradonly_tau0.5", "1.0/d"),
+        f"{DQN} --temperature 0": ("bitflip_d20_tau0.0", "1.0/d"),
+        f"{DQN} --temperature 1": ("bitflip_d20_gradonly_tau1.0", "1.0/d"),
     },
     "BitFlip-v0": {
-        "dqn_her_reengage --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
-        "dqn_her_reengage": ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
-        "dqn_her_reengage --temperature 0": ("bitflip_d40_tau0.0", "1.0/d"),
-        "dqn_her_reengage --temperature 1": ("bitflip_d40_gradonly_tau1.0", "1.0/d"),
-        "dqn_her_reengage --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
+        f"{DQN} --alpha 0": ("bitflip_d40_gradonly_tau0.5", None),
+        DQN: ("bitflip_d40_gradonly_tau0.5", "1.0/d"),
+        f"{DQN} --temperature 0": ("bitflip_d40_tau0.0", "1.0/d"),
+        f"{DQN} --temperature 1": ("bitflip_d40_gradonly_tau1.0", "1.0/d"),
+        f"{DQN} --soft-target both": ("bitflip_d40_bothterms_tau0.5", "1.0/d"),
     },
     "DriveSeek-v0": {
-        "ddpg_multi_reengage --alpha 0": ("driveseek_sharing", None),
-        "ddpg_multi_reengage --alpha 0.1": ("driveseek_sharing", "20/n_max"),
-        "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("driveseek_nosharing", "20/n_max"),
+        f"{MULTI} --alpha 0": ("driveseek_sharing", None),
+        f"{MULTI} --alpha 0.1": ("driveseek_sharing", "20/n_max"),
+        f"{MULTI} --alpha 0.1 --separate-encoders": ("driveseek_nosharing", "20/n_max"),
     },
     "NoisySeek-v0": {
         GREEDY: ("noisyseek_allalpha", GREEDY),
-        "ddpg_multi_reengage --alpha 0": ("noisyseek_allalpha", None),
-        "ddpg_multi_reengage --alpha 0.5": ("noisyseek_allalpha", "100/n_max"),
+        f"{MULTI} --alpha 0": ("noisyseek_allalpha", None),
+        f"{MULTI} --alpha 0.5": ("noisyseek_allalpha", "100/n_max"),
     },
 }
 
@@ -93,10 +91,19 @@ def evaluations(path: Path) -> pd.DataFrame:
 
 @functools.cache
 def runs(grid: str) -> pd.DataFrame:
-    """The evaluations of a grid's runs with the columns env_id and variant."""
+    """The evaluations of a grid's runs with the columns env_id and variant.
+
+    Raises ValueError where the runs of a variant are not evaluated at the same steps.
+    """
     rows = evaluations(RESULTS / f"{grid}.csv")
     names = pd.DataFrame(map(variant_of, rows.script, rows["flags"]), columns=["env_id", "variant"])
-    return rows.join(names)
+    rows = rows.join(names)
+    steps = rows.groupby(["env_id", "variant", "seed"]).global_step.apply(tuple)
+    first = steps.groupby(["env_id", "variant"]).transform("first")
+    wrong = steps[(steps != first) | (steps.map(lambda each: list(each) != sorted(set(each))))]
+    if len(wrong):
+        raise ValueError(f"{grid}.csv: these lack evaluations, or have some twice: {list(wrong.index)}")
+    return rows
 
 
 def variant_of(script: str, flags: str) -> tuple[str, str]:
@@ -123,7 +130,7 @@ def published_curve(env_id: str, variant: str, last_step: float = np.inf) -> pd.
 
 def of_curve(curve: pd.Series, end: bool = False) -> float:
     """What a curve, evaluation by evaluation, counts by: its mean, or that of its last five evaluations."""
-    return curve.iloc[-5:].mean() if end else curve.mean()
+    return (curve.iloc[-5:] if end else curve).mean(skipna=False)
 
 
 def greedy_return() -> float:
@@ -142,6 +149,6 @@ def merge(name: str, rows: pd.DataFrame, key: list[str]) -> None:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """A table of rows that have the same columns."""
+    """A table of rows that have the same columns in the same order."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

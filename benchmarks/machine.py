@@ -19,3 +19,8 @@ def machine() -> str:
     """The processor, the number of cores, and the GPU where the scripts use one."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{processor()}, {os.cpu_count()} cores{gpu}"
+
+
+def software() -> str:
+    """The machine and PyTorch's version, by which times are told apart."""
+    return f"{machine()}, torch {torch.__version__}"

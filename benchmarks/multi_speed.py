@@ -17,13 +17,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from data import merge
-from machine import machine
+from machine import software
 from torch import Tensor
 
 import ddpg_multi_reengage as multi
@@ -112,7 +113,7 @@ class Setting:
 
     def losses(self, alpha: float, form: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         """Functions that compute the critic's and the actor's loss in a form: ours, dense or dense by gates."""
-        args = multi.replace(self.args, alpha=alpha)
+        args = replace(self.args, alpha=alpha)
         critic = (self.critic, self.target_critic, self.target_actor, self.batch, args)
         actor = (self.actor, self.critic, self.batch)
         if form == "ours":
@@ -133,13 +134,12 @@ class Setting:
 
     def disagreement(self, alpha: float, form: str) -> float:
         """The largest relative difference from ours, of the losses and of each parameter's gradient."""
-        worst = 0.0
-        networks = (self.critic, self.actor)
+        differences, networks = [], (self.critic, self.actor)
         for network, ours, other in zip(networks, self.losses(alpha, "ours"), self.losses(alpha, form), strict=True):
             (one, one_gradient), (two, two_gradient) = (gradients(loss(), network) for loss in (ours, other))
             pairs = [(one, two), *zip(one_gradient, two_gradient, strict=True)]
-            worst = max(worst, *(((x - y).norm() / y.norm()).item() for x, y in pairs))
-        return worst
+            differences += [((x - y).norm() / y.norm()).item() for x, y in pairs]
+        return np.max(differences)  # nan if one is
 
 
 def gradients(loss: Tensor, network: torch.nn.Module) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -175,8 +175,7 @@ def main() -> None:
                 row = [round(f(values), 2) for f in (statistics.median, min, max)]
                 print(f"{size:6}{threads} threads  alpha {alpha:<4g} {form:28} {row[0]:8.2f} ms ({row[1]} to {row[2]})")
                 rows.append([size, threads, alpha, form, *row, len(values)])
-    software = f"{machine()}, torch {torch.__version__}"
-    rows = pd.DataFrame([[*row, datetime.date.today(), software] for row in rows], columns=COLUMNS)
+    rows = pd.DataFrame([[*row, datetime.date.today(), software()] for row in rows], columns=COLUMNS)
     merge("multi_speed", rows, ["size", "threads", "alpha", "form", "machine"])
 
 

@@ -16,10 +16,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from data import (
     DDPG,
+    DQN,
     EQUAL,
+    MULTI,
     REENGAGE,
     RESULTS,
     ROOT,
+    SAC,
     SHORT,
     by_target_actor,
     greedy_return,
@@ -38,23 +41,23 @@ COLUMNS = {
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"  # colour-blind safe (Okabe and Ito)
 # variant, that is a script and its flags besides the environment → name and colour
 VARIANTS = {
-    "ddpg_her": ("DDPG+HER", BLUE),
-    "ddpg_her_reengage": ("ReenGAGE", RED),
-    "ddpg_her_reengage --alpha 0.01": ("ReenGAGE", RED),
+    DDPG: ("DDPG+HER", BLUE),
+    REENGAGE: ("ReenGAGE", RED),
+    f"{REENGAGE} --alpha 0.01": ("ReenGAGE", RED),
     DDPG + SHORT: ("DDPG+HER", BLUE),
     REENGAGE + SHORT: ("ReenGAGE", RED),
     **{DDPG + flags: ("DDPG+HER, ReenGAGE's settings", GREEN) for flags in EQUAL.values()},
-    "sac_her_reengage --alpha 0": ("SAC+HER", BLUE),
-    "sac_her_reengage --alpha 0.04": ("ReenGAGE", RED),
-    "sac_her_reengage --alpha 0.02": ("ReenGAGE", RED),
-    "dqn_her_reengage --alpha 0": ("DQN+HER", BLUE),
-    "dqn_her_reengage": ("ReenGAGE", RED),
-    "dqn_her_reengage --soft-target both": ("ReenGAGE, soft target in both terms", GREEN),
-    "ddpg_multi_reengage --alpha 0": ("DDPG", BLUE),
-    "ddpg_multi_reengage --alpha 0.1": ("Multi-ReenGAGE", RED),
-    "ddpg_multi_reengage --alpha 0.5": ("Multi-ReenGAGE", RED),
-    "ddpg_multi_reengage --alpha 0.1 --separate-encoders": ("separate encoders", GREEN),
-    "ddpg_multi_reengage --alpha 0.5 --separate-encoders": ("separate encoders", GREEN),
+    f"{SAC} --alpha 0": ("SAC+HER", BLUE),
+    f"{SAC} --alpha 0.04": ("ReenGAGE", RED),
+    f"{SAC} --alpha 0.02": ("ReenGAGE", RED),
+    f"{DQN} --alpha 0": ("DQN+HER", BLUE),
+    DQN: ("ReenGAGE", RED),
+    f"{DQN} --soft-target both": ("ReenGAGE, soft target in both terms", GREEN),
+    f"{MULTI} --alpha 0": ("DDPG", BLUE),
+    f"{MULTI} --alpha 0.1": ("Multi-ReenGAGE", RED),
+    f"{MULTI} --alpha 0.5": ("Multi-ReenGAGE", RED),
+    f"{MULTI} --alpha 0.1 --separate-encoders": ("separate encoders", GREEN),
+    f"{MULTI} --alpha 0.5 --separate-encoders": ("separate encoders", GREEN),
 }
 
 

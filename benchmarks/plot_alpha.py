@@ -16,45 +16,54 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from claims import interval
-from data import DDPG, DQN, EQUAL, MULTI, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
+from data import DDPG, DQN, EQUAL, MULTI, PAPER, REENGAGE, RESULTS, SAC, markdown, of_curve, paper_curve, runs
 from plot import IMAGES
 
 
 class Panel(NamedTuple):
-    """An environment with one script's runs, α's unit there, and the paper's panels: of α = 0, and of the others."""
+    """An environment with one script's runs: the variant with α = 0, and one with an α that the paper has, too."""
 
     title: str
     grid: str
     env_id: str
-    script: str
-    unit: float  # α is a multiple of it
-    label: str
-    paper: tuple[str, str] | None  # None: its grid of settings has ours, without curves
-    measure: str = "success_rate"
+    base: str
+    variant: str
+    n: int  # α is a multiple of 1/n: the goal's dimension, or n_max
+
+    @property
+    def script(self) -> str:
+        return self.variant.split()[0]
+
+    @property
+    def unit(self) -> str:
+        return "n_max" if self.script == MULTI else "d"
+
+    @property
+    def measure(self) -> str:
+        return "episodic_return" if self.script == MULTI else "success_rate"
+
+    @property
+    def paper(self) -> list[str]:
+        """The paper's panels of the two variants; fewer where its grid of settings has ours, without curves."""
+        known = PAPER.get(self.env_id, {})
+        return [known[which][0] for which in (self.base, self.variant) if which in known]
 
 
-SEEK = "continuousseek_d"
 PANELS = [
     *(
-        Panel(f"ContinuousSeek, d = {d}", "continuousseek", f"ContinuousSeek{d}-v0", REENGAGE, 1 / d, "α · d",
-              (f"{SEEK}{d}_lr{one}", f"{SEEK}{d}_lr{other}"))
-        for d, one, other in ((5, "0.001_batch512", "0.0015_batch512"), (10, "0.0005_batch256", "0.001_batch512"),
-                              (20, "0.0005_batch256", "0.0005_batch128"))
+        Panel(f"ContinuousSeek, d = {d}", "continuousseek", f"ContinuousSeek{d}-v0", DDPG, REENGAGE, d)
+        for d in (5, 10, 20)
     ),
     *(
-        Panel(f"SAC on ContinuousSeek, d = {d}", "sac", f"ContinuousSeek{d}-v0", SAC, 1 / d, "α · d", None)
-        for d in (5, 10)
+        Panel(f"SAC on ContinuousSeek, d = {d}", "sac", f"ContinuousSeek{d}-v0", f"{SAC} --alpha 0", with_term, d)
+        for d, with_term in ((5, f"{SAC} --alpha 0.04"), (10, f"{SAC} --alpha 0.02"))
     ),
-    Panel("HandReach", "handreach", "HandReach-v2", REENGAGE, 1 / 15, "α · d", ("handreach_normalized",) * 2),
-    Panel("BitFlip, d = 40", "bitflip", "BitFlip-v0", DQN, 1 / 40, "α · d",
-          ("bitflip_d40_gradonly_tau0.5",) * 2),
-    Panel("BitFlip, d = 20", "bitflip", "BitFlip20-v0", DQN, 1 / 20, "α · d",
-          ("bitflip_d20_gradonly_tau0.5",) * 2),
-    Panel("DriveSeek", "multi", "DriveSeek-v0", MULTI, 1 / 200, "α · n_max",
-          ("driveseek_sharing",) * 2, "episodic_return"),
-    Panel("NoisySeek", "multi", "NoisySeek-v0", MULTI, 1 / 200, "α · n_max",
-          ("noisyseek_allalpha",) * 2, "episodic_return"),
-]  # fmt: skip
+    Panel("HandReach", "handreach", "HandReach-v2", DDPG, f"{REENGAGE} --alpha 0.01", 15),
+    Panel("BitFlip, d = 40", "bitflip", "BitFlip-v0", f"{DQN} --alpha 0", DQN, 40),
+    Panel("BitFlip, d = 20", "bitflip", "BitFlip20-v0", f"{DQN} --alpha 0", DQN, 20),
+    Panel("DriveSeek", "multi", "DriveSeek-v0", f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.1", 200),
+    Panel("NoisySeek", "multi", "NoisySeek-v0", f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.5", 200),
+]
 
 
 def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
@@ -67,16 +76,16 @@ def ours(panel: Panel) -> tuple[pd.DataFrame, int]:
     script = importlib.import_module(panel.script)
     default = script.PAPER_SETTINGS[panel.env_id].get("alpha", script.Args.alpha)
     alpha = rows.variant.str.extract(r"--alpha (\S+)")[0].astype(float).fillna(default).where(rows.script != DDPG, 0)
-    values = rows.groupby([(alpha / panel.unit).round(3), "seed"])[panel.measure].apply(of_curve)
+    values = rows.groupby([(alpha * panel.n).round(3), "seed"])[panel.measure].apply(of_curve)
     return values.rename_axis(["multiple", "seed"]).rename("value").reset_index(), rows.global_step.max()
 
 
 def papers(panel: Panel, last_step: float) -> pd.Series:
     """The paper's means over evaluations up to a step, by multiples of the unit."""
-    if panel.paper is None:
+    if len(panel.paper) < 2:
         grid = pd.read_csv(RESULTS / "paper_grid.csv").query("env_id == @panel.env_id")
         alpha = grid.variant.str.extract(r"--alpha (\S+)")[0].astype(float)
-        return grid.set_index((alpha / panel.unit).round(3))["mean"]
+        return grid.set_index((alpha * panel.n).round(3))["mean"]
     curves = pd.read_csv(RESULTS / "paper_curves.csv")
     labels = curves[curves.panel == panel.paper[1]].alpha.dropna().unique()
     number = re.compile(r"([\d.]+)(\*sigma\^2)?/(d|n_max)")
@@ -89,7 +98,7 @@ def compared(panel: Panel) -> pd.DataFrame:
     """By multiples of the unit: our mean, its interval and seeds, and the paper's value; nan where there is none."""
     values, last_step = ours(panel)
     groups = values.groupby("multiple").value
-    rows = {multiple: [group.mean(), *interval(np.zeros(1), group), len(group)] for multiple, group in groups}
+    rows = {multiple: [group.mean(), *interval(0.0, group), len(group)] for multiple, group in groups}
     own = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "seeds"])
     return own.join(papers(panel, last_step if rows else np.inf).rename("paper"), how="outer")
 
@@ -97,10 +106,10 @@ def compared(panel: Panel) -> pd.DataFrame:
 def at_one_setting(panel: Panel) -> pd.Series:
     """By seeds, the values of α = 0 with the batch and learning rate of the other α, where the baseline has its own.
 
-    None where only shorter runs have them.
+    Empty where only shorter runs have them.
     """
     rows = runs("both_actors")
-    same = DDPG + EQUAL.get(round(1 / panel.unit), "") if panel.grid == "continuousseek" else None
+    same = DDPG + EQUAL[panel.n] if panel.grid == "continuousseek" else None
     rows = rows[(rows.env_id == panel.env_id) & (rows.variant == same)]
     as_long = rows.global_step.max() == ours(panel)[1]
     return rows.groupby("seed").success_rate.apply(of_curve) if as_long else pd.Series(dtype=float)
@@ -109,7 +118,7 @@ def at_one_setting(panel: Panel) -> pd.Series:
 def draw(axes: plt.Axes, panel: Panel) -> None:
     rows, same = compared(panel), at_one_setting(panel)
     if len(same):
-        low, high = interval(np.zeros(1), same)
+        low, high = interval(0.0, same)
         around = [[same.mean() - low], [high - same.mean()]]
         axes.errorbar([0], [same.mean()], around, fmt="x", color="black", capsize=3, label="ours, α = 0 at one setting")
     own, published = rows.dropna(subset="ours"), rows.paper.dropna()
@@ -121,7 +130,7 @@ def draw(axes: plt.Axes, panel: Panel) -> None:
         joined = curve[curve.index > 0] if panel.grid == "continuousseek" else curve
         axes.plot(joined.index, joined, **style)
     axes.set_title(panel.title, fontsize=10)
-    axes.set(xlabel=panel.label, ylabel=panel.measure.replace("_", " "))
+    axes.set(xlabel=f"α · {panel.unit}", ylabel=panel.measure.replace("_", " "))
     axes.set_ylim(0, 1.1 * np.nanmax(rows[["ours", "high", "paper"]]))
     axes.grid(alpha=0.3)
 
@@ -134,11 +143,11 @@ def table() -> str:
         lines = [(f"{multiple:g}", *row) for multiple, row in compared(panel).iterrows()]
         same = at_one_setting(panel)
         if len(same):
-            known = (same.mean(), *interval(np.zeros(1), same), len(same), np.nan)
+            known = (same.mean(), *interval(0.0, same), len(same), np.nan)
             lines.insert(1, ("0, with the others' batch and rate", *known))
         for alpha, *numbers, seeds, paper in lines:
             ours, low, high, paper = (f"{number:.{digits}f}" for number in (*numbers, paper))
-            cells = {"environment": panel.title, "unit": panel.label.replace("α · ", "1/"), "α": alpha, "ours": ours}
+            cells = {"environment": panel.title, "unit": f"1/{panel.unit}", "α": alpha, "ours": ours}
             cells |= {"95 % interval": f"{low} to {high}", "seeds": f"{seeds:g}", "paper": paper}
             rows.append({name: "–" if "nan" in cell else cell for name, cell in cells.items()})
     return markdown(rows)
@@ -154,7 +163,7 @@ def rule_table() -> str:
             best, values = fixed.ours.idxmax(), ruled.groupby("seed")[panel.measure].apply(of_curve)
             every_alpha, _ = ours(panel)
             low, high = interval(every_alpha.value[every_alpha.multiple == best], values)
-            row = {"environment": panel.title, "best α": f"{best:g}/{panel.label.removeprefix('α · ')}"}
+            row = {"environment": panel.title, "best α": f"{best:g}/{panel.unit}"}
             row |= {"its value": f"{fixed.ours[best]:.2f}", "rule": f"{values.mean():.2f}"}
             row |= {"difference": f"{values.mean() - fixed.ours[best]:+.2f}"}
             row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}" if len(values) > 1 else "–"}

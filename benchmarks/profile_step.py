@@ -16,7 +16,7 @@ from collections import Counter
 import pandas as pd
 import torch
 from data import RESULTS
-from machine import machine
+from machine import software
 from speed import run_script
 
 import ddpg_her_reengage as script
@@ -70,8 +70,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     table["the rest"] = table["a training step"] - table[list(PARTS)].sum(axis=1)
     result = table.median().round(2).rename("ms").rename_axis("part").reset_index()
-    software = f"{machine()}, torch {torch.__version__}"
-    result = result.assign(repeats=repeats, date=datetime.date.today(), machine=software)
+    result = result.assign(repeats=repeats, date=datetime.date.today(), machine=software())
     result.to_csv(RESULTS / "profile_step.csv", index=False)
     print(result[["part", "ms"]].to_string(index=False))
 

@@ -29,7 +29,7 @@ SETS = (
 HAND = "--env-id HandReach-v2 --total-timesteps 3000 --eval-frequency 10000 --eval-episodes 16"
 RUNS = [  # grids, script, flags
     *((("continuousseek", "both_actors"), script, SEEK) for script in (DDPG, REENGAGE)),
-    *((("handreach",), script, HAND) for script in (DDPG, REENGAGE)),
+    *((("handreach", "both_actors"), script, HAND) for script in (DDPG, REENGAGE)),
     *(
         (("bitflip",), DQN, f"--env-id {env_id} --total-timesteps 4000{flags}")
         for env_id in ("BitFlip20-v0", "BitFlip-v0")
@@ -37,7 +37,7 @@ RUNS = [  # grids, script, flags
     ),
     *((("sac",), SAC, SEEK + flags) for flags in ("", " --alpha 0")),
     *(
-        (("multi",), MULTI, f"--env-id {env_id} {SETS} --alpha {flags}")
+        (("multi", "multi_full"), MULTI, f"--env-id {env_id} {SETS} --alpha {flags}")
         for env_id in ("DriveSeek-v0", "NoisySeek-v0")
         for flags in ("0", "0.5", "0.5 --separate-encoders")
     ),

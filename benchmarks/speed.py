@@ -28,7 +28,7 @@ import gymnasium as gym
 import pandas as pd
 import torch
 from data import ROOT, merge
-from machine import machine
+from machine import software
 from stable_baselines3 import DDPG, DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -217,13 +217,13 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     measures = {name: measure for each in args.only for name, measure in algorithms[each].items()}
-    times, software = [], f"{machine()}, torch {torch.__version__}"
+    times = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # the runs' folders go there
         for repeat in range(args.repeats):
             for threads, name in itertools.product(args.threads, measures):
                 torch.set_num_threads(threads)
-                times.append([name, threads, repeat, measures[name](), datetime.date.today(), software])
+                times.append([name, threads, repeat, measures[name](), datetime.date.today(), software()])
             rows = pd.DataFrame(times, columns=COLUMNS).round(3)
             merge("speed", rows, ["what", "threads", "machine"])
     print(rows.groupby(["what", "threads"], sort=False).ms.describe()[["50%", "min", "max"]])

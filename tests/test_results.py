@@ -47,11 +47,25 @@ def test_every_table_is_on_one_page():
 
 
 def test_every_variant_that_is_compared_is_run():
-    run = {data.variant_of(script, flags) for grid in sweep.GRIDS.values() for _, script, flags in grid}
+    run = {(grid, *data.variant_of(script, flags)) for grid, runs in sweep.GRIDS.items() for _, script, flags in runs}
+    claimed = {(claim.grid, claim.env_id, claim.variant) for claim in claims.CLAIMS}
+    claimed |= {(claim.base_grid or claim.grid, claim.env_id, claim.base) for claim in claims.CLAIMS}
+    assert claimed - run == {("multi", "NoisySeek-v0", data.GREEDY)}  # nobody trains it
     papers = {(env_id, variant) for env_id, variants in data.PAPER.items() for variant in variants}
-    claimed = {(claim.env_id, variant) for claim in claims.CLAIMS for variant in (claim.base, claim.variant)}
-    assert (papers | claimed) - run == {("NoisySeek-v0", data.GREEDY)}  # nobody trains it
-    assert set(plot.VARIANTS) <= {variant for _, variant in run}
+    assert papers - {(env_id, variant) for _, env_id, variant in run} == {("NoisySeek-v0", data.GREEDY)}
+    assert set(plot.VARIANTS) <= {variant for _, _, variant in run}
+
+
+def test_a_run_that_is_not_whole_is_refused(tmp_path, monkeypatch):
+    whole = pd.read_csv(data.RESULTS / "sac.csv")
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    read = data.runs.__wrapped__  # not kept
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    assert len(read("whole")) == len(whole)
+    for name, rows in (("cut", whole.drop(3)), ("twice", pd.concat([whole, whole])), ("back", whole.iloc[::-1])):
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+        with pytest.raises(ValueError, match=f"{name}.csv: these lack evaluations, or have some twice"):
+            read(name)
 
 
 @pytest.mark.parametrize("panel", plot_alpha.PANELS, ids=lambda panel: panel.title)
@@ -87,7 +101,7 @@ def test_the_interval_is_welchs_and_a_known_score_has_no_spread():
     half = stats.t.ppf(0.975, freedom) * np.sqrt(0.01 / 3 + 0.08 / 2)
     assert claims.interval(base, variant) == pytest.approx((0.5 - half, 0.5 + half))
     half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
-    assert claims.interval(np.array([0.05]), base) == pytest.approx((0.15 - half, 0.15 + half))
+    assert claims.interval(0.05, base) == pytest.approx((0.15 - half, 0.15 + half))
 
 
 def test_what_is_left_to_gain_counts_evaluations_with_a_success():
