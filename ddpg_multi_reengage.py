@@ -85,7 +85,7 @@ class Args:
 
 MULTI = dict(
     normalize=False, gamma=0.95, random_action_probability=0.0, total_timesteps=160_000, eval_frequency=4_000,
-    eval_episodes=100,
+    eval_episodes=100, checkpoint_frequency=4_000,
 )  # fmt: skip
 PAPER_SETTINGS = {  # Table 4 of the paper's appendix; n_max is 200
     "DriveSeek-v0": MULTI | dict(alpha=0.1, exploration_noise=0.05),  # α = 20/n_max
