@@ -137,8 +137,8 @@ CLAIMS = [
         "Gate gradients gain on NoisySeek", "multi", NOISY, f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.5", 1, RETURN,
         short="NoisySeek: steps on a goal, of 40", looks=2,
     ),
-    Claim("DDPG ends above the greedy agent", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0", 1, RETURN, end=80_000),
-    Claim("Gate gradients do, too", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0.5", 1, RETURN, end=80_000),
+    Claim("DDPG is above the greedy agent after 80,000 steps", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0", 1, RETURN, end=80_000),
+    Claim("Gate gradients are, too", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0.5", 1, RETURN, end=80_000),
     Claim(
         "Sharing the encoder matters (at the paper's best α)", "multi", DRIVE,
         f"{MULTI} --alpha 0.1 --separate-encoders", f"{MULTI} --alpha 0.1", 1, RETURN, looks=2,
@@ -270,7 +270,7 @@ def in_short() -> str:
             cells = {"mean over all evaluations": claim.short}
             cells |= {"without": f"{without:.{digits}f}", "with": f"{with_term:.{digits}f}"}
             cells |= {"difference": f"{row['ours']} ({row['95 % interval']})", "paper": row["paper"]}
-            cells |= {"seeds": row["seeds"], "verdict": row["verdict"]}
+            cells |= {"seeds: with, without": row["seeds"], "verdict": row["verdict"]}
             table.append(cells)
     return markdown(table)
 
@@ -347,7 +347,7 @@ def second_looks() -> str:
             row = {"claim": claim.text, "environment": claim.env_id}
             for name, seeds, level in (("three seeds, 95 %", 3, 0.95), ("all seeds, 97.1 %", np.inf, 0.971)):
                 base, variant = (ours(claim, which, seeds) for which in (claim.base, claim.variant))
-                low, high = (f"{value:+.{claim.digits}f}" for value in interval(base, variant, level))
+                low, high = (f"{value:+.{claim.digits + 1}f}" for value in interval(base, variant, level))
                 row[name] = f"{low} to {high}"
             table.append(row)
     return markdown(table)
@@ -369,7 +369,7 @@ def in_time() -> str:
             median = of_all[["global_step", "wall_seconds"]].fillna(np.inf).groupby("variant").median()
             name = f"{algorithm(full)}, {env_id}"
             name += f", by the actor, {settings[plain]}" if measure == ACTOR else ""
-            row = {"": name, "seeds": f"{len(seeds[full])}, {len(seeds[plain])}"}
+            row = {"": name, "seeds: with, without": f"{len(seeds[full])}, {len(seeds[plain])}"}
             for unit, column in (("steps", "global_step"), ("seconds", "wall_seconds")):
                 for how, variant in (("without", plain), ("with", full)):
                     value = median[column][variant]

@@ -167,7 +167,7 @@ def rule_table() -> str:
             row |= {"its value": f"{fixed.ours[best]:.2f}", "rule": f"{values.mean():.2f}"}
             row |= {"difference": f"{values.mean() - fixed.ours[best]:+.2f}"}
             row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}" if len(values) > 1 else "–"}
-            rows.append(row | {"seeds": f"{len(values)}, {fixed.seeds[best]:g}"})
+            rows.append(row | {"seeds: rule, best": f"{len(values)}, {fixed.seeds[best]:g}"})
     return markdown(rows)
 
 
