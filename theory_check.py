@@ -12,7 +12,7 @@ For each dimension, family and loss this script measures the number of transitio
 what relabelling does for DDPG, and how large the bias of Eq. 9 is where transitions are random (Eq. 20-22). Both losses
 search the rotations proper, of determinant 1; the paper's U is an "orthogonal (rotation) matrix".
 
-    python theory_check.py     four minutes on two cores; exit status 0 if the theory holds, 1 if it does not
+    python theory_check.py     four to twelve minutes on two cores; exit status 0 if the theory holds, 1 if it does not
 """
 
 import csv
@@ -24,6 +24,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -729,7 +730,7 @@ def plot(rows, exponents, bias, folder):
 
 
 def complaint(args):
-    """What is wrong with the arguments, in one line, or None."""
+    """What is wrong with the arguments, or missing, in one line, or None."""
     if len(set(args.dims)) < 2 or len(set(args.dims)) < len(args.dims):
         return f"--dims needs at least two different dimensions, got {' '.join(map(str, args.dims)) or 'none'}"
     if not all(3 <= dim <= 64 for dim in args.dims):
@@ -738,6 +739,8 @@ def complaint(args):
         return f"--trials must be at least 2, got {args.trials}"
     if args.seed < 0:
         return f"--seed must be 0 or larger, got {args.seed}"
+    if find_spec("matplotlib") is None:
+        return "the figure needs matplotlib: pip install matplotlib"
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
