@@ -137,7 +137,10 @@ CLAIMS = [
         "Gate gradients gain on NoisySeek", "multi", NOISY, f"{MULTI} --alpha 0", f"{MULTI} --alpha 0.5", 1, RETURN,
         short="NoisySeek: steps on a goal, of 40", looks=2,
     ),
-    Claim("DDPG is above the greedy agent after 80,000 steps", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0", 1, RETURN, end=80_000),
+    Claim(
+        "DDPG is above the greedy agent after 80,000 steps", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0", 1, RETURN,
+        end=80_000,
+    ),
     Claim("Gate gradients are, too", "multi", NOISY, GREEDY, f"{MULTI} --alpha 0.5", 1, RETURN, end=80_000),
     Claim(
         "Sharing the encoder matters (at the paper's best α)", "multi", DRIVE,
