@@ -2,13 +2,14 @@
 
     python benchmarks/sweep.py continuousseek --jobs 2
 
-Each run is one process with one thread of PyTorch and lives in runs/<grid>/ until its evaluations are in the csv, which
-is what a finished run is; then its checkpoint goes, its policy stays. A sweep can be interrupted and started again:
-finished runs are skipped, unfinished ones continue from their checkpoint, or begin anew where their script has changed.
-A run that fails does not stop the others, and is named at the end. `--dry-run` lists the runs with the time that they
-should take, and says of a finished one where its script has changed since; `--again` runs those anew. `--only PATTERN`
-takes the runs whose command matches it: on a cluster with a shared file system, `--only "seed 3$"` is a job of its own.
-`--seeds 100 102` takes other seeds, whose evaluations are in <grid>_seeds_100_102.csv.
+Each run is a process, with one thread of PyTorch where there are as many `--jobs` as cores, which is the default; with
+fewer they share the cores. It lives in runs/<grid>/ until its evaluations are in the csv, which is what a finished run
+is; then its checkpoint goes, its policy stays. A sweep can be interrupted and started again: finished runs are skipped,
+unfinished ones continue from their checkpoint, or begin anew where their script has changed. A run that fails does not
+stop the others, and is named at the end. `--dry-run` lists the runs with the time that they should take, and says of a
+finished one where its script has changed since; `--again` runs those anew. `--only PATTERN` takes the runs whose
+command matches it: on a cluster with a shared file system, `--only "seed 3$"` is a job of its own. `--seeds 100 102`
+takes other seeds, whose evaluations are in <grid>_seeds_100_102.csv.
 """
 
 import argparse
@@ -174,9 +175,8 @@ def train(command: list[str], log: IO) -> int:
 
     It inherits the log's lock, so that the run stays locked where this sweep is killed.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # In a session of its own, so that Ctrl-C reaches it through stop alone: with two signals it would not save
-    options = dict(cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    options = dict(cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     with subprocess.Popen(command, **options) as process:
         RUNNING.append(process)
         if STOPPED.is_set():  # it began while the others were told
@@ -308,6 +308,7 @@ def main() -> None:
         return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)  # a KeyboardInterrupt could be lost in a library
+    os.environ["OMP_NUM_THREADS"] = f"{max(1, joblib.cpu_count() // args.jobs)}"  # of the runs, which inherit it
     ended, failed = 0, []
     pool = joblib.Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
     calls = (joblib.delayed(run)(name, *task) for task in tasks)

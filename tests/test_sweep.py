@@ -100,7 +100,7 @@ def test_an_interrupted_run_saves_and_is_gone_on_with(sweep, tmp_path, changed):
     source = script.read_text()
     script.unlink()
     script.write_text(source + ("CHANGED = True\n" if changed else "# no change\n"))
-    second = sweep("long", "--jobs", "1")
+    second = sweep("long")
     second.communicate()
     assert second.returncode == 0
     assert log_of_long(tmp_path).read_text().count("       0 steps") == 1 + changed
