@@ -382,6 +382,13 @@ def test_bad_values_get_one_line(arguments, reason, tmp_path, capsys, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_matplotlib_nothing_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(theory_check, "find_spec", lambda name: None)
+    assert theory_check.main(["--out", str(tmp_path / "out")]) == 2
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_ends_without_a_traceback(tmp_path):
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "out")]
