@@ -36,7 +36,7 @@ IMAGES = ROOT / "docs" / "images"
 COLUMNS = {
     **dict.fromkeys(("continuousseek", "handreach", "sac", "bitflip"), ("success_rate",)),
     "both_actors": ("success_rate", "success_rate_actor"),
-    "multi": ("episodic_return",),
+    **dict.fromkeys(("multi", "multi_full"), ("episodic_return",)),
 }
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"  # colour-blind safe (Okabe and Ito)
 # variant, that is a script and its flags besides the environment → name and colour
