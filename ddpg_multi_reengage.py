@@ -274,7 +274,7 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
         for name, part in (("action", action), ("reward", reward), ("terminated", terminated)):
             episodes[name][running, t] = part[running]
         if (observation["desired_goal"] != episodes["desired_goal"])[running].any():
-            raise ValueError("the environment changes the goal within an episode")
+            raise ValueError("the environment changes the goal within an episode, or has nan in it")
         episodes["length"] += running
         ended = running & (terminated | truncated)
         episodes["success"][ended] = infos.get("is_success", infos.get("success", episodes["success"]))[ended]
@@ -447,7 +447,8 @@ def train(args: Args) -> Path:
         policy.update_normalizers(episodes)
         for _ in range(updates):
             run.losses = update(buffer.sample(args.batch_size, policy))
-        run.check_finite(episodes["observation"], episodes["reward"], *run.losses.values())
+        numbers = (episodes[part] for part in ("observation", "achieved_goal", "reward"))
+        run.check_finite(*numbers, *run.losses.values())
     vector_env.close()
     return run.finish()
 
@@ -490,6 +491,8 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     except Exception as error:
         why = f"{type(error).__name__} {error}"
         raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {why}") from error
+    whole = args.env_id.split(":")[-1] == env.spec.id
+    require(whole, f"{args.env_id} is {env.spec.id}: use the whole name, by which settings are found")
     check_env(env, args)
     return env
 
@@ -521,8 +524,8 @@ def check_env(env: gym.Env, args: Args) -> None:
 def drawable(space: gym.spaces.Dict, args: Args) -> bool:
     """Whether PictureEncoder can draw the goals and the positions."""
     low, high = space["desired_goal"].low[0, 1:].astype(float), space["desired_goal"].high[0, 1:].astype(float)
-    grid = len(low) == 2 and all((low == np.rint(low)) & (high - low >= 4) & (high - low < 100))
-    grid = grid and all((low <= 0) & (high >= 0))  # where padding is drawn, with the value 0
+    grid = len(low) == 2 and all((low == np.rint(low)) & (high == np.rint(high)))
+    grid = grid and all((high - low >= 4) & (high - low < 100) & (low <= 0) & (high >= 0))  # padding is drawn at 0
     return grid and space["observation"].shape == (4,) and not args.normalize
 
 
@@ -727,7 +730,8 @@ def parse_args(argv: list[str]) -> Args:
         changed = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) != getattr(saved, name)]
         require(not changed, f"a run keeps its settings: {', '.join(changed)} cannot be changed")
         return args
-    return tyro.cli(Args, args=argv, default=Args(env_id=given.env_id, **PAPER_SETTINGS.get(given.env_id, {})))
+    settings = PAPER_SETTINGS.get(given.env_id.split(":")[-1], {})  # without the module that is imported
+    return tyro.cli(Args, args=argv, default=Args(env_id=given.env_id, **settings))
 
 
 def on_signal(number: int, frame) -> None:
@@ -752,7 +756,7 @@ def main() -> None:
             evaluate_policy(replace(args, evaluate=str(folder)))
     except (KeyboardInterrupt, Exception) as error:
         interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
-        died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
+        died = "an environment's process or stdout ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
         line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__][-1]
         where = "" if isinstance(error, InputError) else f"stopped in line {line}: {died}{type(error).__name__} "
         print(f"{SCRIPT}.py: {' '.join(f'{where}{error}'.split())}", file=sys.stderr, flush=True)

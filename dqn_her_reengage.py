@@ -195,7 +195,7 @@ def play(act: Callable[[dict], np.ndarray], env: gym.Env, vector_env: VectorEnv,
         for name, part in (("action", action), ("reward", reward), ("terminated", terminated)):
             episodes[name][running, t] = part[running]
         if (observation["desired_goal"] != episodes["desired_goal"])[running].any():
-            raise ValueError("the environment changes the goal within an episode")
+            raise ValueError("the environment changes the goal within an episode, or has nan in it")
         episodes["length"] += running
         ended = running & (terminated | truncated)
         episodes["success"][ended] = infos.get("is_success", infos.get("success", episodes["success"]))[ended]
@@ -374,7 +374,8 @@ def train(args: Args) -> Path:
         policy.update_normalizers(episodes)
         for _ in range(updates):
             run.losses = update(buffer.sample(args.batch_size, policy))
-        run.check_finite(episodes["observation"], episodes["reward"], *run.losses.values())
+        numbers = (episodes[part] for part in ("observation", "achieved_goal", "reward"))
+        run.check_finite(*numbers, *run.losses.values())
     vector_env.close()
     return run.finish()
 
@@ -417,6 +418,8 @@ def make_env(args: Args, **kwargs) -> gym.Env:
     except Exception as error:
         why = f"{type(error).__name__} {error}"
         raise InputError(f"{args.env_id} cannot be made with --env-kwargs {args.env_kwargs} (JSON): {why}") from error
+    whole = args.env_id.split(":")[-1] == env.spec.id
+    require(whole, f"{args.env_id} is {env.spec.id}: use the whole name, by which settings are found")
     check_env(env, args)
     return env
 
@@ -643,7 +646,8 @@ def parse_args(argv: list[str]) -> Args:
         changed = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) != getattr(saved, name)]
         require(not changed, f"a run keeps its settings: {', '.join(changed)} cannot be changed")
         return args
-    return tyro.cli(Args, args=argv, default=Args(env_id=given.env_id, **PAPER_SETTINGS.get(given.env_id, {})))
+    settings = PAPER_SETTINGS.get(given.env_id.split(":")[-1], {})  # without the module that is imported
+    return tyro.cli(Args, args=argv, default=Args(env_id=given.env_id, **settings))
 
 
 def on_signal(number: int, frame) -> None:
@@ -668,7 +672,7 @@ def main() -> None:
             evaluate_policy(replace(args, evaluate=str(folder)))
     except (KeyboardInterrupt, Exception) as error:
         interrupted, wrong_input = isinstance(error, KeyboardInterrupt), isinstance(error, (InputError, MemoryError))
-        died = "a process of the environment ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
+        died = "an environment's process or stdout ended: " if isinstance(error, (EOFError, ConnectionError)) else ""
         line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__][-1]
         where = "" if isinstance(error, InputError) else f"stopped in line {line}: {died}{type(error).__name__} "
         print(f"{SCRIPT}.py: {' '.join(f'{where}{error}'.split())}", file=sys.stderr, flush=True)
