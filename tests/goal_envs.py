@@ -106,10 +106,10 @@ class Strict(Walk):
 
 
 class Poison(GoalEnv):
-    """Reward {-1, 0} and float goals; observations of a few episodes become `value` after two steps."""
+    """Reward {-1, 0} and float goals; a part of a few episodes is `value` from their third state on."""
 
-    def __init__(self, value=np.nan, rarity=40):
-        self.value, self.rarity = value, rarity
+    def __init__(self, value=np.nan, rarity=40, part="observation"):
+        self.value, self.rarity, self.part = value, rarity, part
         box = Box(-1e10, 1e10, (2,), np.float64)
         super().__init__(box, box, box, Box(-1, 1, (2,), np.float32))
 
@@ -122,15 +122,18 @@ class Poison(GoalEnv):
         self.goal, self.position, self.steps = self.np_random.uniform(-1, 1, 2), np.zeros(2), 0
         return self.observation(), {}
 
+    def poison(self, part):
+        return self.value if self.part == part and self.poisoned and self.steps >= 2 else 0.0
+
     def observation(self):
-        poison = self.value if self.poisoned and self.steps >= 2 else 0.0
-        return dict(observation=self.position + poison, achieved_goal=+self.position, desired_goal=+self.goal)
+        seen, achieved = (self.position + self.poison(part) for part in ("observation", "achieved_goal"))
+        return dict(observation=seen, achieved_goal=achieved, desired_goal=+self.goal)
 
     def step(self, action):
         self.position = self.position + np.clip(np.nan_to_num(action), -1, 1) / 3
         self.steps += 1
         reward = float(self.compute_reward(self.position, self.goal, {}))
-        return self.observation(), reward, False, False, {"is_success": reward == 0}
+        return self.observation(), reward + self.poison("reward"), False, False, {"is_success": reward == 0}
 
 
 class Broken(Walk):

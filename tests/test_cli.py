@@ -31,6 +31,7 @@ from conftest import (
     all_finite,
     assert_same,
     checkpoint,
+    episodes_of,
     evaluations,
     fitting,
     learned,
@@ -56,9 +57,9 @@ SEEK5 = {
     "--exploration-noise": "0.03", "--random-action-probability": "0.0", "--normalize": "False",
     "--learning-starts": "1000", "--eval-frequency": "2000", "--eval-episodes": "50", "--her-k": "4",
     "--her-strategy": "future", "--utd-ratio": "1.0", "--num-envs": "1", "--hidden-size": "256",
-    "--buffer-size": "1000000",
+    "--buffer-size": "1000000", "--action-l2": "0.0",
 }  # fmt: skip
-SAC_SEEK = {name: value for name, value in SEEK5.items() if name != "--exploration-noise"}
+SAC_SEEK = {name: value for name, value in SEEK5.items() if name not in ("--exploration-noise", "--action-l2")}
 SAC_SEEK |= {"--learning-rate": "0.0025", "--temperature": "1.0", "--autotune": "True"}
 HAND = {
     "--hidden-layers": "3", "--learning-rate": "0.001", "--gamma": "0.98", "--tau": "0.005", "--utd-ratio": "0.05",
@@ -78,7 +79,7 @@ MULTI = {
     "--architecture": "deepsets", "--separate-encoders": "False", "--batch-size": "256", "--learning-rate": "0.001",
     "--gamma": "0.95", "--tau": "0.005", "--learning-starts": "1000", "--random-action-probability": "0.0",
     "--normalize": "False", "--eval-frequency": "4000", "--eval-episodes": "100",
-    "--total-timesteps": "160000", "--utd-ratio": "1.0", "--num-envs": "1",
+    "--total-timesteps": "160000", "--utd-ratio": "1.0", "--num-envs": "1", "--checkpoint-frequency": "4000",
 }  # fmt: skip
 
 
@@ -86,9 +87,17 @@ MULTI = {
     ("script", "env_id", "expected"),
     [
         ("ddpg_her", "ContinuousSeek5-v0", SEEK5 | {"--learning-rate": "0.001"}),
-        ("ddpg_her", "ContinuousSeek10-v0", SEEK5 | {"--batch-size": "256", "--total-timesteps": "50000"}),
-        ("ddpg_her", "ContinuousSeek20-v0", SEEK5 | {"--batch-size": "256", "--total-timesteps": "400000"}),
-        ("ddpg_her", "HandReach-v2", HAND),
+        (
+            "ddpg_her",
+            "ContinuousSeek10-v0",
+            SEEK5 | {"--batch-size": "256", "--learning-rate": "0.0005", "--total-timesteps": "50000"},
+        ),
+        (
+            "ddpg_her",
+            "ContinuousSeek-v0",
+            SEEK5 | {"--batch-size": "256", "--learning-rate": "0.0005", "--total-timesteps": "400000"},
+        ),
+        ("ddpg_her", "HandReach-v3", HAND),
         ("ddpg_her_reengage", "ContinuousSeek5-v0", SEEK5 | {"--learning-rate": "0.0015", "--alpha": "0.04"}),
         (
             "ddpg_her_reengage",
@@ -104,16 +113,20 @@ MULTI = {
         ("ddpg_her_reengage", "HandReach-v2", HAND | {"--alpha": "0.01", "--c-low": "-1.0"}),
         ("sac_her_reengage", "ContinuousSeek5-v0", SAC_SEEK | {"--alpha": "0.04"}),
         ("sac_her_reengage", "ContinuousSeek10-v0", SAC_SEEK | {"--alpha": "0.02", "--total-timesteps": "50000"}),
-        ("sac_her_reengage", "ContinuousSeek20-v0", SAC_SEEK | {"--alpha": "0.01", "--total-timesteps": "400000"}),
+        ("sac_her_reengage", "ContinuousSeek-v0", SAC_SEEK | {"--alpha": "0.01", "--total-timesteps": "400000"}),
         (
             "dqn_her_reengage",
             "BitFlip-v0",
-            BIT_FLIP | {"--alpha": "0.025", "--utd-ratio": "0.0625", "--total-timesteps": "1600000"},
+            BIT_FLIP
+            | {"--alpha": "0.025", "--utd-ratio": "0.0625"}
+            | {"--total-timesteps": "1600000", "--eval-frequency": "40000"},
         ),
         (
             "dqn_her_reengage",
             "BitFlip20-v0",
-            BIT_FLIP | {"--alpha": "0.05", "--utd-ratio": "0.125", "--total-timesteps": "200000"},
+            BIT_FLIP
+            | {"--alpha": "0.05", "--utd-ratio": "0.125"}
+            | {"--total-timesteps": "200000", "--eval-frequency": "2000"},
         ),
         ("ddpg_multi_reengage", "DriveSeek-v0", MULTI | {"--alpha": "0.1", "--exploration-noise": "0.05"}),
         ("ddpg_multi_reengage", "NoisySeek-v0", MULTI | {"--alpha": "0.5", "--exploration-noise": "0.1"}),
@@ -145,12 +158,13 @@ def test_explicit_flags_win(module):
     assert (args.hidden_layers, args.total_timesteps) == (2, 12_000)
     args = module.parse_args(["--batch_size=34", "--env-id=ContinuousSeek10-v0"])
     assert (args.batch_size, args.total_timesteps) == (34, 50_000)
+    assert module.parse_args(["--env-id", "envs:ContinuousSeek5-v0"]).total_timesteps == 12_000
     assert module.parse_args(["--env-id", "HandReach-v2", "--no-clip-target"]).clip_target is False
 
 
 def test_the_baseline_has_the_same_settings_but_for_what_the_paper_tuned():
     baseline, reengage = (importlib.import_module(name) for name in ("ddpg_her", "ddpg_her_reengage"))
-    for env_id in ("ContinuousSeek-v0", "ContinuousSeek5-v0", "ContinuousSeek10-v0", "HandReach-v2", "FetchReach-v4"):
+    for env_id in ("ContinuousSeek-v0", "ContinuousSeek5-v0", "ContinuousSeek10-v0", "HandReach-v3", "FetchReach-v4"):
         one, other = (dataclasses.asdict(module.parse_args(["--env-id", env_id])) for module in (baseline, reengage))
         tuned = {"batch_size", "learning_rate"} if "Seek" in env_id else set()
         assert {name for name in one if one[name] != other[name]} <= tuned
@@ -181,6 +195,7 @@ BAD_ENVIRONMENTS = [  # that cannot be made, which is the same text in all scrip
     ("--env-id a/b/c:d", ["a/b/c:d"]),
     ("--env-id=", ["environment"]),
     ("--env-id FetchReach-v1", ["FetchReach-v1"]),
+    ("--env-id ContinuousSeek5", ["ContinuousSeek5 is ContinuousSeek5-v0", "whole name"]),
     ("--env-id goal_envs:Wordless-v0", ["cannot be made", "AssertionError"]),
     ("--env-kwargs {d:7}", ["--env-kwargs", "JSON"]),
     ("--env-kwargs [7]", ["--env-kwargs", "JSON"]),
@@ -223,7 +238,7 @@ def test_bad_environments(run, tmp_path, script):
     """SAC's check is the same text as that of ddpg_her_reengage.py."""
     cases = [*UNFIT, *(FOR_SETS if script in SETS else FOR_SINGLE_GOALS)]
     if script == "ddpg_her":
-        cases += BAD_ENVIRONMENTS
+        cases += [*BAD_ENVIRONMENTS, ("--num-envs 4 --buffer-size 79", ["--buffer-size must hold 2 episodes of 10"])]
     elif script in SINGLE:  # by the shape of its goals, as the reward that --c-low names is there
         cases.append(("--env-id DriveSeek-v0 --c-low 0", ["DriveSeek-v0", "shape"]))
     if script in DISCRETE:
@@ -601,14 +616,17 @@ def test_copied_alone_trains_on_fetch(tmp_path, script):
 @pytest.mark.parametrize("script", DISTINCT[:1])
 def test_processes_of_environments_are_forked_or_spawned(train, tmp_path, script):
     """Python forks them on Linux up to 3.13, and spawns them on macOS and Windows: the run is the same."""
-    flags = "--env-id goal_envs:Walk-v0 --c-low 0 --num-envs 2 --total-timesteps 300 --learning-starts 60"
+    flags = "--env-id goal_envs:Wander-v0 --c-low 0 --num-envs 2 --total-timesteps 300 --learning-starts 60"
     forked = train(script, "forked", flags)
-    told = 'import multiprocessing\nmultiprocessing.set_start_method("spawn")\nopen("started", "a").write(".")\n'
+    told = (
+        'import multiprocessing, sys\nmultiprocessing.set_start_method("spawn")\n'
+        'if "--multiprocessing-fork" in sys.orig_argv:\n    open("spawned", "a").write(".")\n'
+    )
     (tmp_path / "sitecustomize.py").write_text(told)
     words = f"{SMALL} {flags} --run-name spawned".split()
     finished = real(tmp_path, ROOT / f"{script}.py", *words, path=f"{tmp_path}{os.pathsep}{TESTS}")
     assert finished.returncode == 0, finished.stderr
-    assert len((tmp_path / "started").read_text()) >= 3  # interpreters: the main one's and those of the environments
+    assert (tmp_path / "spawned").read_text() == ".."
     assert_same(learned(forked), learned(tmp_path / "runs" / "spawned"))
 
 
@@ -645,7 +663,9 @@ def test_other_environments(train, module, script, flags):
     if not hasattr(module.Args, "dense"):
         flags = flags.replace("--dense", "").replace("--c-low 0", "")
     folder = train(script, "r", "--total-timesteps 300 --learning-starts 60 --eval-frequency 150", flags)
-    assert checkpoint(folder)["counters"]["updates"] > 30
+    saved = checkpoint(folder)
+    assert saved["counters"]["updates"] > 30
+    assert saved["counters"]["global_step"] == sum(len(episode["reward"]) for episode in episodes_of(saved))
     assert all_finite(folder)
     for row in evaluations(folder):
         assert 0 <= float(row["success_rate"]) <= 1

@@ -459,10 +459,10 @@ def test_exploration_adds_noise_and_some_random_actions(module):
             for parameter in policy.actor.parameters():
                 parameter.zero_()
             policy.actor.net[-1].bias.copy_(torch.atanh(torch.tensor([0.5, -0.9])))
-            policy.target_actor.load_state_dict(policy.actor.state_dict())
+            policy.target_actor.net[-1].bias.fill_(9)  # the actor explores, not its running average
     spaces, rng = env.observation_space.spaces.items(), np.random.default_rng(0)
     observation = {name: np.zeros((n, *space.shape), space.dtype) for name, space in spaces}
-    action = policies[0](observation)
+    action = policies[0](observation, policies[0].actor)
     np.testing.assert_allclose(action, np.tile([0.5, -0.9], (n, 1)), rtol=1e-6)
     noisy = policies[1].explore(observation, 0.0, rng)
     assert noisy[:, 0].mean() == pytest.approx(0.5, abs=0.005)

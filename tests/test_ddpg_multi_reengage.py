@@ -1,5 +1,8 @@
 """Multi-ReenGAGE: gate gradients against finite differences; sets, pictures and the buffer."""
 
+import copy
+import re
+
 import gymnasium as gym
 import multi_speed
 import numpy as np
@@ -273,8 +276,10 @@ def test_pictures_need_a_grid(run, tmp_path):
     space = multi.make_env(multi.Args(env_id="DriveSeek-v0")).observation_space
     args = multi.Args(normalize=False)
     assert multi.drawable(space, args)
-    space["desired_goal"].low[:, 1:] = 1  # padding, which is (0, 0), would lie outside
-    assert not multi.drawable(space, args)
+    for bound, value in (("low", 1), ("high", 10.5)):  # padding, which is (0, 0), would lie outside; half a cell
+        other = copy.deepcopy(space)
+        getattr(other["desired_goal"], bound)[:, 1:] = value
+        assert not multi.drawable(other, args)
     finished = run("ddpg_multi_reengage", "--architecture cnn --eval-episodes 2 --run-name r", small)
     assert finished.status == 0, finished.err
     assert len(evaluations(tmp_path / "runs" / "r")) == 2
@@ -376,8 +381,12 @@ def test_exploration_adds_noise_and_replaces_some_actions():
     assert noisy[:, 0].std() == pytest.approx(0.1, rel=0.03)
     assert abs(np.corrcoef(noisy[noisy[:, 1] > -1].T)[0, 1]) < 0.02  # each number has noise of its own
     assert noisy.min() == -1  # clipped
-    mixed = policy.explore(observation, 1.0, rng)
-    assert mixed.std(axis=0) == pytest.approx([1 / np.sqrt(3)] * 2, rel=0.03)
+    policy.args.exploration_noise = 0.0
+    mixed = policy.explore(observation, 0.3, rng)
+    random = (mixed != action).any(axis=1)
+    assert random.mean() == pytest.approx(0.3, abs=0.01)
+    assert (mixed[random] != action[random]).all()  # all of an action is random or nothing of it
+    assert mixed[random].std(axis=0) == pytest.approx([1 / np.sqrt(3)] * 2, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -402,11 +411,13 @@ def test_alpha_0_needs_no_rewards_of_single_goals(kwargs):
 
 
 @pytest.mark.parametrize("alpha", [0, 0.1])
-def test_goals_that_change_within_an_episode_stop_the_run(run, alpha):
+def test_goals_that_change_within_an_episode_stop_the_run(run, tmp_path, alpha):
     flags = f'--env-id goal_envs:Sets-v0 --env-kwargs {{"changing":true}} --total-timesteps 40 --alpha {alpha}'
     finished = run("ddpg_multi_reengage", SMALL, flags)
     assert (finished.status, finished.err.count("\n")) == (1, 1)
     assert "the environment changes the goal within an episode" in finished.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"Sets-v0__ddpg_multi_reengage__1__\d{10}", folder.name)  # script, seed and time
 
 
 @pytest.mark.parametrize("goals", [(0.1, -0.75), (40_000, 3), (-1.0, 2.0)])

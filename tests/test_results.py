@@ -7,6 +7,7 @@ import sys
 import alpha_rule
 import claims
 import data
+import matplotlib.figure
 import numpy as np
 import pages
 import pandas as pd
@@ -111,6 +112,19 @@ def test_what_is_left_to_gain_counts_evaluations_with_a_success():
     curve = base.groupby("global_step").success_rate.mean()
     assert (curve[curve.index < 4_000] == 0).all()  # nothing could be gained there
     assert claims.left_to_gain(claim) == pytest.approx((1 - curve[curve.index >= 4_000]).sum() / len(curve))
+    assert claims.left_to_gain(claim._replace(direction=-1)) == pytest.approx(curve.mean())  # what could be lost
+
+
+def test_variants_that_are_evaluated_at_different_steps_are_not_compared(monkeypatch):
+    rows_of = claims.rows_of
+
+    def shorter(claim, variant):
+        rows = rows_of(claim, variant)
+        return rows[rows.global_step < rows.global_step.max()] if variant == claim.variant else rows
+
+    monkeypatch.setattr(claims, "rows_of", shorter)
+    with pytest.raises(ValueError, match="are evaluated at different steps"):
+        claims.judge(claims.CLAIMS[0])
 
 
 def test_as_many_seeds_are_needed_as_find_the_difference_four_times_in_five():
@@ -142,6 +156,25 @@ def test_soft_target_s_csv_is_what_it_computes(tmp_path, monkeypatch):
     soft_target.main()
     anew, committed = (pd.read_csv(folder / "soft_target.csv") for folder in (tmp_path, data.RESULTS))
     pd.testing.assert_frame_equal(anew, committed, rtol=0.1)  # of two digits
+
+
+def test_a_panel_has_the_mean_of_the_seeds_its_deviation_and_the_papers():
+    rows = plot.drawn("sac")
+    rows = rows[(rows.env_id == "ContinuousSeek10-v0") & (rows.variant == f"{data.SAC} --alpha 0.02")]
+    axes = matplotlib.figure.Figure().add_subplot()
+    plot.draw(axes, rows, "ContinuousSeek10-v0", "global_step", "", "success_rate")
+    ours, papers = axes.get_lines()
+    curves = rows.pivot(index="global_step", columns="seed", values="success_rate")
+    np.testing.assert_allclose(ours.get_xdata() * 1_000, curves.index)
+    np.testing.assert_allclose(ours.get_ydata(), curves.mean(axis=1))
+    paper = data.paper_curve("continuousseek_sac_d10_best", "0.2/d", curves.index[-1])
+    np.testing.assert_allclose(papers.get_xdata() * 1_000, paper.index)
+    np.testing.assert_allclose(papers.get_ydata(), paper["mean"])
+    deviations = (curves.std(axis=1, ddof=0), paper["std"])
+    for band, line, deviation in zip(axes.collections, (ours, papers), deviations, strict=True):
+        heights = band.get_paths()[0].get_extents().intervaly
+        around = line.get_ydata() - deviation, line.get_ydata() + deviation
+        np.testing.assert_allclose(heights, [min(around[0]), max(around[1])])
 
 
 @pytest.mark.parametrize("grid", plot.COLUMNS)

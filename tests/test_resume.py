@@ -1,5 +1,6 @@
 """Bit for bit: the same seed gives the same run, and a stopped run continues like one that was not stopped."""
 
+import importlib
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import (
@@ -26,9 +28,11 @@ from conftest import (
     checkpoint,
     contents,
     episodes_of,
+    evaluations,
     fitting,
     learned,
 )
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 HAND = "--env-id HandReach-v2 --num-envs 2 --utd-ratio 0.02 --learning-starts 0 --eval-frequency 200 --eval-episodes 2"
 # Episodes end at different times here, goals are integers, the buffer is filled several times.
@@ -124,7 +128,25 @@ def test_killed_and_resumed_from_a_periodic_checkpoint(start, run, train, tmp_pa
     total = step + 100
     finished = run(script, f"--resume runs/r --total-timesteps {total}")
     assert finished.status == 0, finished.err
+    assert shown(folder) == [int(row["global_step"]) for row in evaluations(folder)]
     assert_same_runs(folder, train(script, "uninterrupted", flags, f"--total-timesteps {total}"))
+
+
+def shown(folder):
+    """The steps whose evaluations TensorBoard shows."""
+    return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("charts/success_rate")]
+
+
+@pytest.mark.parametrize("script", DISTINCT[:1])
+def test_tensorboard_shows_each_evaluation_once(run, train, script):
+    """Also those that were made after the checkpoint that is resumed."""
+    folder = train(script, "r", SEEK[script], "--total-timesteps 100")
+    saved = (folder / "checkpoint.pt").read_bytes()
+    for _ in range(2):
+        time.sleep(1)  # the names of TensorBoard's files have whole seconds
+        (folder / "checkpoint.pt").write_bytes(saved)
+        assert run(script, "--resume runs/r --total-timesteps 200").status == 0
+    assert shown(folder) == [0, 50, 100, 150, 200]
 
 
 @pytest.mark.parametrize("kind", ["seek1", "walk"])
@@ -238,14 +260,23 @@ def failed(finished):
 
 
 @pytest.mark.parametrize(
-    ("normalize", "value"), [("--normalize", "NaN"), ("--no-normalize", "NaN"), ("--no-normalize", "1e30")]
+    ("normalize", "value", "part"),
+    [
+        ("--normalize", "NaN", "observation"),
+        ("--no-normalize", "NaN", "observation"),
+        ("--no-normalize", "NaN", "achieved_goal"),
+        ("--no-normalize", "NaN", "reward"),
+        ("--no-normalize", "1e30", "observation"),
+    ],
 )
-def test_a_loss_that_is_not_finite(run, train, tmp_path, script, normalize, value):
+def test_a_loss_that_is_not_finite(run, train, tmp_path, script, normalize, value, part):
     """The last good checkpoint is kept, and continues as if nothing had been wrong."""
     if script in DISCRETE and value == "1e30":
         pytest.skip("the Huber loss of large values is finite")
+    if script in SETS and part == "reward":
+        pytest.skip("the environment's twin with sets of goals has rewards of its own")
     flags = (
-        f'--env-id goal_envs:Poison-v0 --env-kwargs {{"value":{value},"rarity":60}} {normalize} '
+        f'--env-id goal_envs:Poison-v0 --env-kwargs {{"value":{value},"rarity":60,"part":"{part}"}} {normalize} '
         "--learning-starts 20 --eval-frequency 10000 --checkpoint-frequency 50 --eval-episodes 1 --utd-ratio 0.5"
     )
     step = failed(run(script, SMALL, fitting(script, flags), "--total-timesteps 5000 --run-name r"))
@@ -254,12 +285,26 @@ def test_a_loss_that_is_not_finite(run, train, tmp_path, script, normalize, valu
     good = saved["counters"]["global_step"]
     assert step - 55 <= good < step - 5
     assert all_finite(folder)
-    seen = torch.cat([episode["observation"] for episode in episodes_of(saved)])
+    seen = torch.cat([episode[part] for episode in episodes_of(saved)])
     assert torch.isfinite(seen).all(), "what spoilt the run is in the checkpoint"
     total = step - 5  # an episode has 5 steps
     resumed = run(script, "--resume runs/r", f"--total-timesteps {total}")
     assert resumed.status == 0, resumed.err
     assert_same_runs(folder, train(script, "uninterrupted", fitting(script, flags), f"--total-timesteps {total}"))
+
+
+@pytest.mark.parametrize("script", DISTINCT[:1])
+def test_a_policy_that_is_not_finite_replaces_no_other(tmp_path, monkeypatch, script):
+    module, policy = importlib.import_module(script), torch.nn.Linear(1, 1)
+    monkeypatch.chdir(tmp_path)
+    run = module.Run(module.Args(run_name="r"), dict(policy=policy), np.random.default_rng())
+    run.save()
+    torch.nn.init.constant_(policy.weight, float("nan"))
+    with pytest.raises(FloatingPointError):
+        run.save()
+    for name in ("policy.pt", "checkpoint.pt"):
+        saved = torch.load(run.folder / name, weights_only=True)
+        assert torch.isfinite(saved["parts"]["policy"]["weight"]).all()
 
 
 @pytest.mark.parametrize("script", CONTINUOUS)

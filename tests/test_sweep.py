@@ -9,6 +9,7 @@ import time
 import pandas as pd
 import pytest
 import sweep as module
+import torch
 from conftest import ROOT
 
 SMALL = "--env-id ContinuousSeek5-v0 --batch-size 16 --hidden-size 16 --learning-starts 0 --eval-frequency 500"
@@ -56,6 +57,9 @@ def test_finished_runs_are_collected_and_a_failing_one_is_named(sweep, tmp_path)
     assert "exit status 2: ddpg_her.py --env-id Nowhere-v0" in said
     rows = pd.read_csv(tmp_path / "results" / "short.csv")
     assert rows.groupby("seed").global_step.apply(list).to_dict() == {1: [0, 500], 2: [0, 500]}
+    for seed in (1, 2):
+        folder = tmp_path / "runs" / module.run_name("short", "ddpg_her", f"{SMALL} --total-timesteps 500", seed)
+        assert torch.load(folder / "policy.pt", weights_only=True)["args"]["seed"] == seed
     said, _ = sweep("short", "--only", "seed 1$", "--dry-run").communicate()
     assert "--total-timesteps 500 --seed 1: finished" in said
     assert "1 of 2 runs are to be done" in said

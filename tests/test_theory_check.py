@@ -226,6 +226,9 @@ def test_the_first_start_with_zero_loss_is_the_answer(monkeypatch, is_zero, call
     assert row["transitions"] == np.inf
     assert len(made) == calls  # at 1, 2, 4, 8, 16, 32 and 36 transitions, the last three of which are at least 15
     assert (row["stuck_starts"], row["ambiguous_counts"]) == ((0, 3) if is_zero else (3 * theory_check.STARTS, 0))
+    for other in (dict(trial=1), dict(seed=1)):
+        measure(task("learning", "dense", "DDPG", 6)._replace(**other))
+    assert len({tuple(start.flatten().tolist()) for start in made[::calls]}) == 3  # each has its own problem
 
 
 def test_bisection_finds_the_smallest_count():
@@ -265,6 +268,18 @@ def test_learning_holds_at_the_law_or_a_multiple_of_it(needed, holds):
     kind = {"measurement": "learning", "family": "dense", "method": "DDPG"}
     rows = [{**kind, "dim": dim, "transitions": count} for dim in (4, 8, 16) for count in needed(dim)]
     assert theory_check.exponent(rows, *kind.values(), seed=0)["holds"] == holds
+
+
+def test_the_exponents_interval_is_that_of_95_percent_of_the_resamples():
+    kind = {"measurement": "learning", "family": "dense", "method": "DDPG"}
+    rng, dims = np.random.default_rng(1), np.array([4, 8, 16])
+    needed = {dim: np.round(law(dim) * rng.uniform(1, 2, 10)) for dim in dims}
+    rows = [{**kind, "dim": dim, "transitions": count} for dim in dims for count in needed[dim]]
+    row = theory_check.exponent(rows, *kind.values(), seed=0)
+    thresholds = [np.sort(rng.choice(needed[dim], (20_000, 10)))[:, 8] for dim in dims]  # 9 of 10 trials
+    slopes = np.polyfit(np.log(dims), np.log(thresholds), 1)[0]
+    for quantile, bound in ((0.025, row["low"]), (0.975, row["high"])):
+        assert abs(np.mean(slopes <= bound) - quantile) < 0.015 or abs(np.quantile(slopes, quantile) - bound) < 0.01
 
 
 # The bias
@@ -330,12 +345,28 @@ def test_q_of_the_slipping_environment_solves_its_bellman_equation(slip):
 SMALL = ["--quick", "--dims", "8", "16"]
 
 
-def test_the_theory_holds_in_small_dimensions(tmp_path):
-    assert theory_check.main([*SMALL, "--seed", "9", "--out", str(tmp_path)]) == 0
+def test_the_theory_holds_in_small_dimensions(tmp_path, monkeypatch):
+    measured, measure_all = [], theory_check.measure_all
+
+    def measure_once(tasks):
+        measured.extend([] if measured else measure_all(tasks))
+        return measured
+
+    monkeypatch.setattr(theory_check, "measure_all", measure_once)
+    arguments = [*SMALL, "--seed", "9", "--out", str(tmp_path)]
+    assert theory_check.main(arguments) == 0
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == [f"theory_check{end}" for end in (".csv", ".png", "_bias.csv", "_exponents.csv")]
     with (tmp_path / "theory_check.csv").open() as file:
-        assert {row["seed"] for row in csv.DictReader(file)} == {"9"}
+        rows = list(csv.DictReader(file))
+    assert {row["seed"] for row in rows} == {"9"}
+    trials = {int(row["trial"]) for row in rows}
+    learning = [row for row in rows if row["measurement"] == "learning"]
+    assert len(trials) == theory_check.QUICK_TRIALS
+    assert len(learning) == len(FAMILIES) * len(METHODS) * 2 * len(trials)
+    exact = theory_check.exact_gradients
+    monkeypatch.setattr(theory_check, "exact_gradients", lambda *args: (exact(*args)[0] + 1, exact(*args)[1]))
+    assert theory_check.main(arguments) == 1  # the same trials with another bias
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path):
