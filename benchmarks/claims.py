@@ -75,7 +75,7 @@ CLAIMS = [
     ),
     Claim(
         "It gains at d = 20 (post hoc; the first half)", "both_actors", SEEK20,
-        DDPG + SHORT, REENGAGE + SHORT, measure=ACTOR,
+        DDPG + SHORT, REENGAGE + SHORT, measure=ACTOR, looks=2,
         short="ContinuousSeek, d = 20: actor, each with its best settings",
     ),
     Claim("– by the target actor, to the end", "continuousseek", SEEK20, DDPG, REENGAGE),
